@@ -1,0 +1,92 @@
+# Tidegate. `make` alone lists the targets. `run`, `build` and `test` need Go and make, nothing else.
+# Written for GNU make 3.81 and a POSIX shell, so that it runs on any developer's machine.
+
+GO       ?= go
+KILLS    ?= 200
+FUZZTIME ?= 20s
+ARGS     ?=
+# auto: race detector where it is cheap, when a C compiler is there; all: every package, required; off.
+RACE     ?= auto
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -X main.version=$(VERSION)
+LINTER   := bin/tools/golangci-lint
+
+# The product has no cgo. Only the race detector asks for a C compiler, and tools/test.sh sets that itself.
+export CGO_ENABLED := 0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: go
+go:
+	@command -v $(GO) >/dev/null 2>&1 || { echo "Go is not on the PATH: install the release that go.mod names, or a newer one." >&2; exit 1; }
+
+.PHONY: build
+build: go ## build bin/tidegate (static, no cgo)
+	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/tidegate ./cmd/tidegate
+
+.PHONY: run
+run: build ## start a demo trial in data/demo and print requests to paste (ARGS=…)
+	@exec bin/tidegate demo --data data/demo $(ARGS)
+
+.PHONY: test
+test: go ## vet and the quick tests, a few minutes (RACE=auto|all|off)
+	$(GO) vet ./...
+	@GO='$(GO)' sh tools/test.sh '$(RACE)'
+
+# CI runs this and nothing else. Cheap checks come first, so that a mistake is told early.
+.PHONY: test-all
+test-all: ## everything: test, lint, race everywhere, long and root tests (about 20 minutes)
+	$(MAKE) test
+	sh test/services/install.sh
+	$(MAKE) lint
+	$(MAKE) test RACE=all
+	$(MAKE) test-long
+
+# One package at a time: these tests measure time-outs and kill processes, so they need the machine to themselves.
+.PHONY: test-long
+test-long: go ## only the long tests under test/ (crash, power loss, …), skips printed with their reason
+	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -p 1 -v -timeout 20m ./test/...
+
+.PHONY: crash
+crash: go ## kill a loaded server KILLS times (default 200) and audit after each
+	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 0 -run TestKills ./test/crash $(ARGS)
+
+.PHONY: lint
+lint: lint-tools ## golangci-lint with .golangci.yml, and the modules' checksums
+	$(GO) mod verify
+	$(LINTER) run ./...
+
+.PHONY: lint-tools
+lint-tools: go $(LINTER) ## build the linter into bin/tools (once, about two minutes)
+
+$(LINTER): tools/go.mod tools/go.sum
+	@echo "building golangci-lint from tools/go.mod (once, about two minutes)"
+	cd tools && $(GO) build -trimpath -ldflags '-s -w' -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+.PHONY: bench
+bench: build ## measure gateway, bare handler and the original design side by side
+	$(GO) run ./bench $(ARGS)
+
+.PHONY: cover
+cover: go ## coverage of internal/ by its tests: cover.out, cover.html, total printed
+	$(GO) test -coverpkg=./internal/... -coverprofile=cover.out ./internal/...
+	$(GO) tool cover -html=cover.out -o cover.html
+	@$(GO) tool cover -func=cover.out | tail -n 1
+
+.PHONY: fuzz
+fuzz: go ## run every fuzz target for FUZZTIME (default 20s) each
+	@GO='$(GO)' sh tools/fuzz.sh '$(FUZZTIME)'
+
+.PHONY: generate
+generate: go ## run the go:generate lines (their output is kept in the repository)
+	$(GO) generate ./...
+
+.PHONY: clean
+clean: ## remove built binaries and coverage; data/ is left alone
+	rm -rf bin cover.out cover.html
