@@ -60,6 +60,7 @@ crash: go ## kill a loaded server KILLS times (default 200) and audit after each
 lint: lint-tools ## golangci-lint with .golangci.yml, and the modules' checksums
 	$(GO) mod verify
 	$(LINTER) run ./...
+	$(LINTER) run --build-tags faultpoints ./internal/fault/...
 
 .PHONY: lint-tools
 lint-tools: go $(LINTER) ## build the linter into bin/tools (once, about two minutes)
