@@ -139,10 +139,18 @@ var ErrFrame = errors.New("not a frame")
 // Count, which come from the leaves. The leaves are those of the entries, in
 // order; passing them saves hashing twice.
 func Seal(h Header, entries []Entry, leaves []epro.Digest) (Sealed, error) {
-	if len(entries) == 0 || len(entries) > MaxFacts || len(entries) != len(leaves) {
-		return Sealed{}, fmt.Errorf("%w: %d facts with %d leaves, 1 to %d allowed", ErrFrame, len(entries), len(leaves), MaxFacts)
+	if len(leaves) == 0 {
+		return Sealed{}, fmt.Errorf("%w: no facts", ErrFrame)
 	}
-	h.Root = TreeRoot(leaves)
+	return SealTree(h, entries, NewTree(leaves))
+}
+
+// SealTree is [Seal] for a caller that needs the tree itself too.
+func SealTree(h Header, entries []Entry, tree *Tree) (Sealed, error) {
+	if len(entries) == 0 || len(entries) > MaxFacts || len(entries) != tree.Len() {
+		return Sealed{}, fmt.Errorf("%w: %d facts with %d leaves, 1 to %d allowed", ErrFrame, len(entries), tree.Len(), MaxFacts)
+	}
+	h.Root = tree.Root()
 	h.Count = uint32(len(entries)) //nolint:gosec // bounded above
 	size := len(frameMagic) + HeaderBytes
 	for i := range entries {
