@@ -63,7 +63,7 @@ func (e *Envelope) AppendBinary(dst []byte) ([]byte, error) {
 			err = fmt.Errorf("%w: a string is longer than %d bytes or not printable ASCII", ErrEnvelope, MaxIDLength)
 			return
 		}
-		dst = append(dst, byte(len(s)))
+		dst = append(dst, byte(len(s))) //nolint:gosec // at most MaxIDLength, just checked
 		dst = append(dst, s...)
 	}
 	put(e.Kind.Name)

@@ -99,7 +99,7 @@ func (r *Receipt) AppendText(dst []byte) []byte {
 	b = append(b, r.Signature[:]...)
 	b = r.Header.AppendBinary(b)
 	b = binary.BigEndian.AppendUint32(b, r.Index)
-	b = append(b, byte(len(r.Path)))
+	b = append(b, byte(len(r.Path))) //nolint:gosec // at most 16 hashes: a frame has at most journal.MaxFacts leaves
 	for i := range r.Path {
 		b = append(b, r.Path[i][:]...)
 	}
