@@ -4,7 +4,7 @@
 #   gcc, libc headers   the race detector
 #   strace              failing and slow fsync, counting of system calls
 #   e2fsprogs, xfsprogs small real file systems: disk full, power loss
-#   util-linux          losetup, mount
+#   mount               losetup, mount
 #   sqlite3             an SQLite that is not the product's, to damage and inspect databases
 set -eu
 
@@ -19,7 +19,7 @@ need gcc gcc
 need strace strace
 need mkfs.ext4 e2fsprogs
 need mkfs.xfs xfsprogs
-need losetup util-linux
+need losetup mount
 need mount mount
 need sqlite3 sqlite3
 
