@@ -52,8 +52,15 @@ var ErrEnvelope = errors.New("not a canonical envelope")
 // of the format's bounds; it never truncates.
 func (e *Envelope) AppendBinary(dst []byte) ([]byte, error) {
 	_, offset := e.OccurredAt.Zone()
-	if offset%60 != 0 {
-		return nil, fmt.Errorf("%w: device time's offset is not in whole minutes", ErrEnvelope)
+	switch {
+	case e.Kind.Name == "":
+		return nil, fmt.Errorf("%w: no kind", ErrEnvelope)
+	case e.Actor.Type < ActorParticipant || e.Actor.Type > ActorSystem:
+		return nil, fmt.Errorf("%w: unknown actor type %d", ErrEnvelope, e.Actor.Type)
+	case offset%60 != 0 || offset < -maxOffsetMinutes*60 || offset > maxOffsetMinutes*60:
+		return nil, fmt.Errorf("%w: device time's offset is not in whole minutes within a day", ErrEnvelope)
+	case !validSeconds(e.OccurredAt.Unix()) || !validSeconds(e.ReceivedAt.Unix()):
+		return nil, fmt.Errorf("%w: a time lies outside the years 0 to 9999", ErrEnvelope)
 	}
 	dst = append(dst, EnvelopeVersion)
 	dst = binary.BigEndian.AppendUint16(dst, e.Flags)
@@ -102,6 +109,10 @@ const (
 	minUnix = -62167219200 // 0000-01-01T00:00:00Z
 	maxUnix = 253402300799 // 9999-12-31T23:59:59Z
 )
+
+// validSeconds says whether an instant may stand in an envelope. There is a day
+// of slack: the bounds are of local time, the instant is UTC.
+func validSeconds(sec int64) bool { return sec >= minUnix-86400 && sec <= maxUnix+86400 }
 
 // DecodeEnvelope reads canonical bytes. Anything a writer would not have
 // written is refused, so bytes and envelope are one to one. It never panics
@@ -213,8 +224,7 @@ func (d *envelopeReader) instant() time.Time {
 	}
 	sec := int64(binary.BigEndian.Uint64(v)) //nolint:gosec // two's complement on purpose
 	nsec := binary.BigEndian.Uint32(v[8:])
-	// A day of slack: the bounds are of local time, the instant is UTC.
-	if nsec > 999_999_999 || sec < minUnix-86400 || sec > maxUnix+86400 {
+	if nsec > 999_999_999 || !validSeconds(sec) {
 		d.bad = true
 		return time.Time{}
 	}

@@ -22,6 +22,9 @@ type UUID [16]byte
 // ErrUUID says that a text is not a UUID in the 8-4-4-4-12 form.
 var ErrUUID = errors.New("must be a UUID such as 7b0c1f6e-3a5d-4c1e-9d5b-0a4f6f2f9a11")
 
+// uuidDigits are the places of a UUID's bytes in its text.
+var uuidDigits = [16]int{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
 // ParseUUID reads the 8-4-4-4-12 hexadecimal form, in either case. The value
 // is the same for both, so a phone that changes case still names one report.
 func ParseUUID(s string) (UUID, error) {
@@ -29,18 +32,13 @@ func ParseUUID(s string) (UUID, error) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return UUID{}, ErrUUID
 	}
-	j := 0
-	for i := 0; i < 36; i += 2 {
-		if s[i] == '-' {
-			i++
-		}
+	for j, i := range uuidDigits {
 		hi, ok1 := hexDigit(s[i])
 		lo, ok2 := hexDigit(s[i+1])
 		if !ok1 || !ok2 {
 			return UUID{}, ErrUUID
 		}
 		u[j] = hi<<4 | lo
-		j++
 	}
 	return u, nil
 }
