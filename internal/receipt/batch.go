@@ -1,7 +1,6 @@
 package receipt
 
 import (
-	"encoding/base64"
 	"fmt"
 
 	"github.com/tidegate/tidegate/internal/epro"
@@ -88,11 +87,14 @@ func (b *Batch) Receipts(lines []Line) ([]*Receipt, error) {
 	}
 	proof := make([]epro.Digest, len(b.Proof))
 	for i, p := range b.Proof {
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(p)
-		if err != nil || len(raw) != 32 {
+		raw, err := unb64(p, len(epro.Digest{}))
+		if err != nil {
 			return nil, fmt.Errorf("%w: proof is not made of hashes", ErrReceipt)
 		}
 		proof[i] = epro.Digest(raw)
+	}
+	if b.From < 0 || b.From > int(h.Count)-len(lines) {
+		return nil, fmt.Errorf("%w: lines beyond the frame's facts", ErrReceipt)
 	}
 	leaves := make([]epro.Digest, len(lines))
 	for i := range lines {

@@ -73,7 +73,12 @@ func NewKeys(root ed25519.PublicKey, certs ...Certificate) Keys {
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
+// unb64 reads exactly n bytes. One value has one spelling: the length is
+// checked first because the decoder skips line ends.
 func unb64(s string, n int) ([]byte, error) {
+	if len(s) != base64.RawURLEncoding.EncodedLen(n) {
+		return nil, fmt.Errorf("must be %d bytes in unpadded base64url", n)
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
 	if err != nil || len(b) != n {
 		return nil, fmt.Errorf("must be %d bytes in unpadded base64url", n)
@@ -165,6 +170,10 @@ func (s *KeySet) add(c *Certificate) error {
 	sig, err := unb64(c.Certificate, ed25519.SignatureSize)
 	if err != nil || !ed25519.Verify(s.root, certificateStatement(pub, c.NotBefore), sig) {
 		return fmt.Errorf("%w: key %s: the root did not sign its certificate", ErrKeys, id)
+	}
+	if _, twice := s.keys[id]; twice {
+		// A second entry could hide the first one's retirement.
+		return fmt.Errorf("%w: key %s is listed twice", ErrKeys, id)
 	}
 	t := trusted{pub: pub}
 	if r := c.Retired; r != nil {
