@@ -70,7 +70,7 @@ func (r *Report) AppendMeaning(dst []byte) []byte {
 	dst = AppendInstant(dst, r.Timestamp)
 	if r.HasScore {
 		dst = append(dst, 1)
-		dst = binary.BigEndian.AppendUint64(dst, uint64(int64(r.QoLScore)))
+		dst = binary.BigEndian.AppendUint64(dst, uint64(int64(r.QoLScore))) //nolint:gosec // two's complement on purpose
 	} else {
 		dst = append(dst, 0)
 	}
@@ -94,11 +94,11 @@ func appendObject(dst, object []byte) []byte {
 		dst[at] = 2
 		dst = append(dst, object...)
 	}
-	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5))
+	binary.BigEndian.PutUint32(dst[at+1:], uint32(len(dst)-at-5)) //nolint:gosec // a body is far below 4 GiB
 	return dst
 }
 
 func appendText(dst []byte, s string) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s))) //nolint:gosec // a body is far below 4 GiB
 	return append(dst, s...)
 }

@@ -18,8 +18,10 @@ const typicalBody = `{"reportId":"018f4e6a-7c1b-7d3e-9a52-3f6b8c1d2e4f","patient
 // body builds a valid report body with some members replaced (raw JSON) or, with "", left out; other members are appended.
 func body(changes ...string) string {
 	members := [][2]string{
-		{"patientId", `"P-000001"`}, {"trialId", `"T001"`},
-		{"timestamp", `"2026-03-01T08:30:00+08:00"`}, {"qolScore", `7`},
+		{"patientId", `"P-000001"`},
+		{"trialId", `"T001"`},
+		{"timestamp", `"2026-03-01T08:30:00+08:00"`},
+		{"qolScore", `7`},
 	}
 	for i := 0; i < len(changes); i += 2 {
 		at := slices.IndexFunc(members, func(m [2]string) bool { return m[0] == changes[i] })
@@ -204,6 +206,9 @@ func TestParseReportRefuses(t *testing.T) {
 		{"other instrument, bad answers", body("instrument", `"eq-5d@1"`, "answers", "[]", "qolScore", ""), "answers", "an object"},
 		{"bad instrument with answers", body("instrument", `"eq-5d"`, "answers", "{}", "qolScore", ""), "instrument", "id@version"},
 
+		{"instrument of a wrong type with answers", body("instrument", "1", "answers", "{}", "qolScore", ""), "instrument", "must be a string"},
+		{"misspelled instrument with answers", body("Instrument", `"eq-5d@1"`, "answers", "{}", "qolScore", ""), "Instrument", "write instrument"},
+
 		{"answers array", body("answers", "[1]"), "answers", "must be an object"},
 		{"answers string", body("answers", `"{}"`), "answers", "must be an object"},
 		{"answers null", body("answers", "null"), "answers", "leave the field out"},
@@ -222,9 +227,11 @@ func TestParseReportRefuses(t *testing.T) {
 		{"unknown field deep", body("x", strings.Repeat("[", 60_000)), "body", "32 levels"},
 		{"score deep", body("qolScore", strings.Repeat("[", 60_000)), "body", "32 levels"},
 
-		{"many at once", body("patientId", "1", "trialId", `""`, "timestamp", `"x"`, "qolScore", "11", "comments", "null", "reportId", `"x"`,
-			"instrument", `"x"`, "answers", "1", "extensions", "2", "mood", "3", "PatientId", `"P"`),
-			"PatientId answers comments extensions instrument mood patientId qolScore reportId timestamp trialId", "must be"},
+		{
+			"many at once", body("patientId", "1", "trialId", `""`, "timestamp", `"x"`, "qolScore", "11", "comments", "null", "reportId", `"x"`,
+				"instrument", `"x"`, "answers", "1", "extensions", "2", "mood", "3", "PatientId", `"P"`),
+			"PatientId answers comments extensions instrument mood patientId qolScore reportId timestamp trialId", "must be",
+		},
 		{"score missing and others bad", body("qolScore", "", "timestamp", `"2026-03-01"`, "x", "1"), "qolScore timestamp x", "is missing"},
 	}
 	for _, tt := range tests {
@@ -255,6 +262,21 @@ func manyNames(n int, twice bool) string {
 		b.WriteString(`"item\u0030":0,`)
 	}
 	return "{" + strings.TrimSuffix(b.String(), ",") + "}"
+}
+
+// A body that is refused for what it is has no place to point at; one that goes wrong on the way has.
+func TestStructureProblemsSayWhere(t *testing.T) {
+	for b, want := range map[string]string{
+		"":                   "is empty; send one JSON object",
+		"[]":                 "must be one JSON object",
+		"\xef\xbb\xbf{}":     "starts with a byte order mark; send UTF-8 without one",
+		`{"patientId":"x",}`: "is not valid JSON: a field name in double quotes was expected (at byte 17)",
+		body() + "x":         fmt.Sprintf("has more bytes after its JSON value; send exactly one (at byte %d)", len(body())),
+	} {
+		if _, problems := epro.ParseReport([]byte(b)); len(problems) != 1 || problems[0] != (epro.FieldProblem{Field: "body", Problem: want}) {
+			t.Errorf("%q: %v, want %q", b, problems, want)
+		}
+	}
 }
 
 func TestParseReportListsUnknownFieldsWithinBounds(t *testing.T) {
@@ -308,17 +330,25 @@ func TestParseReportAccepts(t *testing.T) {
 		{"as in the contract", body(), report(func(*epro.Report) {})},
 		{"score 0", body("qolScore", "0"), report(score(0))},
 		{"score 10", body("qolScore", "10"), report(score(10))},
-		{"white space", " \r\n\t" + strings.NewReplacer(":", " : ", ",", " ,\n").Replace(body("timestamp", `"2026-03-01T08\u003a30\u003a00+08\u003a00"`)) + "\n ",
-			report(func(*epro.Report) {})},
-		{"escaped name and value", strings.NewReplacer("patientId", `patient\u0049d`, "P-000001", `\u0050-00000\u0031`).Replace(body()),
-			report(func(*epro.Report) {})},
+		{
+			"white space", " \r\n\t" + strings.NewReplacer(":", " : ", ",", " ,\n").Replace(body("timestamp", `"2026-03-01T08\u003a30\u003a00+08\u003a00"`)) + "\n ",
+			report(func(*epro.Report) {}),
+		},
+		{
+			"escaped name and value", strings.NewReplacer("patientId", `patient\u0049d`, "P-000001", `\u0050-00000\u0031`).Replace(body()),
+			report(func(*epro.Report) {}),
+		},
 		{"patientId 64, all escaped", body("patientId", `"`+strings.Repeat(`\u0041`, 64)+`"`), report(func(r *epro.Report) { r.PatientID = strings.Repeat("A", 64) })},
 		{"id with quotes", body("patientId", `"a\"b\\c d"`), report(func(r *epro.Report) { r.PatientID = `a"b\c d` })},
 		{"UTC", body("timestamp", `"2026-03-01T08:30:00Z"`), report(at(time.Date(2026, 3, 1, 8, 30, 0, 0, time.UTC)))},
-		{"nine digits", body("timestamp", `"2026-03-01T08:30:00.123456789-03:30"`),
-			report(at(time.Date(2026, 3, 1, 8, 30, 0, 123456789, time.FixedZone("", -3*3600-1800))))},
-		{"one digit", body("timestamp", `"2024-02-29T23:59:59.5+05:45"`),
-			report(at(time.Date(2024, 2, 29, 23, 59, 59, 500000000, time.FixedZone("", 5*3600+2700))))},
+		{
+			"nine digits", body("timestamp", `"2026-03-01T08:30:00.123456789-03:30"`),
+			report(at(time.Date(2026, 3, 1, 8, 30, 0, 123456789, time.FixedZone("", -3*3600-1800)))),
+		},
+		{
+			"one digit", body("timestamp", `"2024-02-29T23:59:59.5+05:45"`),
+			report(at(time.Date(2024, 2, 29, 23, 59, 59, 500000000, time.FixedZone("", 5*3600+2700)))),
+		},
 		{"unknown local offset", body("timestamp", `"2000-02-29T00:00:00-00:00"`), report(at(time.Date(2000, 2, 29, 0, 0, 0, 0, time.FixedZone("", 0))))},
 		{"largest offset", body("timestamp", `"2026-03-01T08:30:00-23:59"`), report(at(time.Date(2026, 3, 1, 8, 30, 0, 0, time.FixedZone("", -(23*60+59)*60))))},
 		{"first instant", body("timestamp", `"0000-01-01T00:00:00Z"`), report(at(time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)))},
@@ -326,24 +356,32 @@ func TestParseReportAccepts(t *testing.T) {
 		{"comments empty", body("comments", `""`), report(comment(""))},
 		{"comments 4000", body("comments", `"`+long+`"`), report(comment(long))},
 		{"comments 4000 emoji escaped", body("comments", `"`+strings.Repeat(`\uD83D\ude00`, 4000)+`"`), report(comment(strings.Repeat("😀", 4000)))},
-		{"comments with every escape", body("comments", `"\"\\\/\b\f\n\r\t\u0001\u007f\u00e9\u4e2d\ud83d\ude00 😀"`),
-			report(comment("\"\\/\b\f\n\r\t\x01\x7fé中😀 😀"))},
+		{
+			"comments with every escape", body("comments", `"\"\\\/\b\f\n\r\t\u0001\u007f\u00e9\u4e2d\ud83d\ude00 😀"`),
+			report(comment("\"\\/\b\f\n\r\t\x01\x7fé中😀 😀")),
+		},
 		{"comments in Chinese", body("comments", `"今天感觉好多了"`), report(comment("今天感觉好多了"))},
 		{"U+FFFD is a character", body("comments", `"\ufffd�"`), report(comment("��"))},
 		{"reportId", body("reportId", `"018F4E6A-7c1b-7d3e-9a52-3f6b8c1d2e4f"`), report(func(r *epro.Report) { r.HasReportID, r.ReportID = true, id })},
-		{"instrument", body("instrument", `"eq-5d-5l@4294967295"`),
-			report(func(r *epro.Report) { r.Instrument, r.InstrumentVersion = "eq-5d-5l", 4294967295 })},
+		{
+			"instrument", body("instrument", `"eq-5d-5l@4294967295"`),
+			report(func(r *epro.Report) { r.Instrument, r.InstrumentVersion = "eq-5d-5l", 4294967295 }),
+		},
 		{"answers instead of a score", body("instrument", `"eq-5d@2"`, "qolScore", "", "answers", `{ "mobility": 1.50 }`), report(func(r *epro.Report) {
 			r.Instrument, r.InstrumentVersion, r.HasScore, r.QoLScore = "eq-5d", 2, false, 0
 			r.Answers = []byte(`{ "mobility": 1.50 }`)
 		})},
 		{"answers beside a score", body("answers", "{}"), report(func(r *epro.Report) { r.Answers = []byte("{}") })},
 		{"many answers", body("answers", manyNames(40, false)), report(func(r *epro.Report) { r.Answers = []byte(manyNames(40, false)) })},
-		{"same name in different objects", body("answers", `{"a":{"a":[{"a":1},{"a":1}]}}`),
-			report(func(r *epro.Report) { r.Answers = []byte(`{"a":{"a":[{"a":1},{"a":1}]}}`) })},
+		{
+			"same name in different objects", body("answers", `{"a":{"a":[{"a":1},{"a":1}]}}`),
+			report(func(r *epro.Report) { r.Answers = []byte(`{"a":{"a":[{"a":1},{"a":1}]}}`) }),
+		},
 		{"answers at the depth bound", body("answers", nested(31)), report(func(r *epro.Report) { r.Answers = []byte(nested(31)) })},
-		{"answers at the size bound", body("answers", `{"a":"`+strings.Repeat("x", 32<<10-8)+`"}`),
-			report(func(r *epro.Report) { r.Answers = []byte(`{"a":"` + strings.Repeat("x", 32<<10-8) + `"}`) })},
+		{
+			"answers at the size bound", body("answers", `{"a":"`+strings.Repeat("x", 32<<10-8)+`"}`),
+			report(func(r *epro.Report) { r.Answers = []byte(`{"a":"` + strings.Repeat("x", 32<<10-8) + `"}`) }),
+		},
 		{"extensions", body("extensions", `{"app":"9.1"}`), report(func(r *epro.Report) { r.Extensions = []byte(`{"app":"9.1"}`) })},
 	}
 	for _, tt := range tests {

@@ -17,8 +17,9 @@ func (p *reportParser) value(f field) bool {
 		return p.object(f, &p.report.Answers, MaxAnswersBytes, problemAnswers)
 	case fieldExtensions:
 		return p.object(f, &p.report.Extensions, MaxExtensionBytes, problemExtension)
+	default:
+		return p.shortText(f)
 	}
-	return p.shortText(f)
 }
 
 // wrongType notes that a value is of the wrong type and steps over it.

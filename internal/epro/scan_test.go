@@ -2,6 +2,7 @@ package epro_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -39,8 +40,8 @@ func TestJSONErrorSaysWhere(t *testing.T) {
 		"{\"a\":\"x\xff\"}": 6, `{"a":-x}`: 6,
 	} {
 		err := epro.CheckObject([]byte(text))
-		je, ok := err.(*epro.JSONError)
-		if !ok || je.Offset != offset {
+		var je *epro.JSONError
+		if !errors.As(err, &je) || je.Offset != offset {
 			t.Errorf("%q: %v, want byte %d", text, err, offset)
 		}
 	}
