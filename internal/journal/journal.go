@@ -10,6 +10,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // Position is the place of a frame in its shard: opaque, strictly increasing,
@@ -74,6 +75,22 @@ var (
 	ErrTooLarge    = errors.New("frame is larger than this journal takes")
 	ErrClosed      = errors.New("journal is closed")
 )
+
+// GapError is what Read returns when records that were once there are not: the
+// journal was damaged or tampered with. A walk that has to go on all the same,
+// as the auditor's has, continues after Next-1.
+type GapError struct {
+	After Position // the last record before the gap, 0 when the first is missing
+	Next  Position // the first record behind it
+}
+
+// Error names the missing positions.
+func (e *GapError) Error() string {
+	if e.Next == e.After+2 {
+		return fmt.Sprintf("the journal lacks frame %d: it was taken away or lost", e.After+1)
+	}
+	return fmt.Sprintf("the journal lacks frames %d to %d: they were taken away or lost", e.After+1, e.Next-1)
+}
 
 // Class is a durability class: what an acknowledged frame survives. The number
 // is part of the receipt's byte format and of its signature.
