@@ -63,3 +63,12 @@ func (m *memory) forget(p *pool) {
 		}
 	}
 }
+
+// Holds says whether a report with this id is in flight or among the most
+// recent durable ones: what the tables do not show yet is then only pending.
+func (in *Intake) Holds(trial, subject string, id epro.UUID) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	_, ok := in.recent.places[memoryKey{trial, subject, id}]
+	return ok
+}

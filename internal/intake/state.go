@@ -47,6 +47,7 @@ type Stats struct {
 	Oldest        time.Duration // age of the oldest waiter
 	LastCommit    time.Duration
 	Unresolved    bool // a frame's outcome is unknown right now
+	LowDisk       bool // right now nothing is taken for want of disk space
 	Stopped       bool
 }
 
@@ -57,7 +58,7 @@ func (in *Intake) Stats() Stats {
 		Facts: c.facts.Load(), Frames: c.frames.Load(), Remembered: c.remembered.Load(), Unknown: c.unknown.Load(),
 		NotTaken: c.notTaken.Load(), TooFast: c.tooFast.Load(), FrameFull: c.frameFull.Load(), CommitSlow: c.commitSlow.Load(),
 		DiskLow: c.diskLow.Load(), TrialShare: c.trialShare.Load(), LastCommit: time.Duration(c.commitNanos.Load()),
-		Unresolved: c.unresolved.Load(),
+		Unresolved: c.unresolved.Load(), LowDisk: in.diskLow.Load(),
 	}
 	now := in.now()
 	in.mu.Lock()

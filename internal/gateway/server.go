@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/epro"
+	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/store"
+)
+
+// Server is the HTTP edge: one handler for the public listener, one for the
+// admin listener. It is safe for concurrent use.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	now    func() time.Time
+	opts   Options
+	intake Intake
+	tokens Tokens
+	creds  auth.Credentials
+	reader store.Reader
+	frames Frames
+	root   ed25519.PublicKey
+
+	meaningKey func(trial string) epro.MeaningKey
+	signer     func() *receipt.Signer
+
+	metrics *metrics
+	bulks   chan struct{} // a token for each NDJSON request under way
+	exports chan struct{} // a token for each CSV stream under way
+	ready   atomic.Bool
+	stopped chan struct{} // closed when the public listener begins to stop
+	stop    sync.Once
+	public  *gin.Engine
+	admin   http.Handler
+	routes  []route
+}
+
+// New returns a server that is not ready yet: call [Server.SetReady].
+func New(opts Options) (*Server, error) {
+	if err := opts.Config.Check(); err != nil {
+		return nil, err
+	}
+	if opts.Intake == nil || opts.Tokens == nil || opts.MeaningKey == nil {
+		return nil, errors.New("gateway: intake, tokens and meaning key are required")
+	}
+	s := &Server{
+		cfg: opts.Config, log: opts.Log, now: opts.Now, opts: opts, intake: opts.Intake, tokens: opts.Tokens, creds: opts.Credentials,
+		reader: opts.Reader, frames: opts.Frames, root: opts.Root, meaningKey: opts.MeaningKey, signer: opts.Signer,
+		bulks: make(chan struct{}, opts.Config.MaxBulks), exports: make(chan struct{}, opts.Config.MaxExports),
+		stopped: make(chan struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.metrics = newMetrics(s)
+	s.routes = s.table()
+	engine, err := s.newEngine()
+	if err != nil {
+		return nil, err
+	}
+	s.public = engine
+	s.admin = s.newAdmin()
+	return s, nil
+}
+
+// Public is the handler of the public listener.
+func (s *Server) Public() http.Handler { return s.public }
+
+// Admin is the handler of the admin listener.
+func (s *Server) Admin() http.Handler { return s.admin }
+
+// SetReady says whether /readyz may say so. Requests are served either way.
+func (s *Server) SetReady(ready bool) { s.ready.Store(ready) }
+
+// route is one line of the public API.
+type route struct {
+	method, path string
+	writes       bool // it may record something, so every refusal says whether it did
+	handle       func(*gin.Context) error
+}
+
+// table is the whole public API; api/openapi.yaml describes the same, and a
+// test holds the two together.
+func (s *Server) table() []route {
+	const write, read = true, false
+	return []route{
+		{http.MethodPost, "/v1/patient/report", write, s.postReport},
+	}
+}
+
+// releaseMode keeps gin from writing to standard output. It is a setting of the
+// whole process.
+var releaseMode = sync.OnceFunc(func() { gin.SetMode(gin.ReleaseMode) })
+
+func (s *Server) newEngine() (*gin.Engine, error) {
+	releaseMode()
+	e := gin.New() // no gin.Logger and no gin.Recovery: both would write what was sent
+	if err := e.SetTrustedProxies(s.cfg.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("gateway: trusted proxies: %w", err)
+	}
+	e.HandleMethodNotAllowed = true
+	e.RedirectTrailingSlash = false // a redirected POST is a lost report
+	e.UseEscapedPath = true         // an id may hold a slash, sent as %2F
+	for _, r := range s.routes {
+		e.Handle(r.method, r.path, s.serve(r))
+	}
+	e.NoRoute(s.serve(route{method: "any", path: "none", handle: func(*gin.Context) error { return problemNoRoute }}))
+	e.NoMethod(s.serve(route{method: "any", path: "other", handle: func(*gin.Context) error { return problemMethod }}))
+	return e, nil
+}
+
+// serve wraps a handler: it counts, maps the error, and outlives a panic.
+func (s *Server) serve(r route) gin.HandlerFunc {
+	m := s.metrics.route(r.method, r.path)
+	return func(c *gin.Context) {
+		start := time.Now()
+		h := c.Writer.Header()
+		h["Cache-Control"] = headerNoStore
+		h["X-Content-Type-Options"] = headerNoSniff
+		defer func() {
+			if v := recover(); v != nil {
+				s.recovered(c, &r, v)
+			}
+			m.observe(c.Writer.Status(), time.Since(start))
+		}()
+		if err := r.handle(c); err != nil {
+			s.fail(c, &r, err)
+		}
+	}
+}
+
+// fail answers an error, once.
+func (s *Server) fail(c *gin.Context, r *route, err error) {
+	writes := r.writes || (r.method == "any" && c.Request.Method != http.MethodGet && c.Request.Method != http.MethodHead)
+	p := problemOf(err, writes)
+	gone := c.Request.Context().Err() != nil
+	if p.cause != nil && !gone {
+		s.log.Error("a request could not be served", "route", r.path, "method", r.method, "error", p.cause)
+	}
+	if c.Writer.Written() {
+		// Too late for another answer: cut the stream, so that nobody takes it for whole.
+		panic(http.ErrAbortHandler)
+	}
+	p.write(c)
+}
