@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 
 	// Services without transport.
 	"internal/receipt":  {"internal/journal", "internal/epro"},
-	"internal/auth":     {"internal/store", "internal/vault", "internal/journal", "internal/epro"},
+	"internal/auth":     {"internal/receipt", "internal/store", "internal/vault", "internal/journal", "internal/epro"},
 	"internal/registry": {"internal/auth", "internal/store", "internal/vault", "internal/journal", "internal/epro"},
 	"internal/intake":   {"internal/receipt", "internal/journal", "internal/epro", "internal/fault"},
 
@@ -77,6 +77,9 @@ var stdOnly = map[string]bool{
 	"test/verify2":   true,
 }
 
+// programs are the main packages.
+var programs = []string{"cmd/tidegate", "bench", "test/verify2"}
+
 // adapters are chosen by internal/app; tests may use them.
 var adapters = []string{
 	"internal/journal/memjournal",
@@ -90,6 +93,7 @@ var adapters = []string{
 var homes = map[string][]string{
 	"github.com/gin-gonic/gin":            {"internal/gateway", "internal/web", "bench"},
 	"modernc.org/sqlite":                  {"internal/journal/sqlitejournal", "internal/store/sqlitestore", "internal/vault/sqlitevault"},
+	"modernc.org/libc":                    {"internal/journal/sqlitejournal", "internal/store/sqlitestore", "internal/vault/sqlitevault"},
 	"github.com/pressly/goose":            {"internal/vault/sqlitevault"},
 	"github.com/alecthomas/kong":          {"internal/app"},
 	"github.com/goccy/go-yaml":            {"internal/app"},
