@@ -1,0 +1,217 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/fault"
+	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
+	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/sqlitestore"
+	"github.com/tidegate/tidegate/internal/vault"
+	"github.com/tidegate/tidegate/internal/vault/sqlitevault"
+)
+
+// Files of a data folder.
+const (
+	fileJournal  = "journal.db"
+	fileStore    = "store.db"
+	fileVault    = "vault.db"
+	folderKeys   = "keys"
+	folderBefore = "recovery" // copies of a -wal that an unclean stop left
+)
+
+// shard is the only one of a data folder.
+const shard = 0
+
+// folder is a data folder that this process holds the lock of.
+type folder struct {
+	dir     string
+	log     *slog.Logger
+	lock    *lock
+	keys    *auth.Keys
+	journal *sqlitejournal.Journal
+	store   store.Store
+	vault   vault.Vault
+	fresh   bool // made by this process
+}
+
+// ErrNoFolder says that there is no data folder yet.
+var errNoFolder = errors.New("is no data folder")
+
+// prepareFolder makes the folder if it may, checks who can enter it, takes the
+// lock, and loads or makes the keys: what must be durable before a listener
+// opens. Nothing else is touched.
+func prepareFolder(dir, what string, create bool, log *slog.Logger) (f *folder, err error) {
+	dir = filepath.Clean(dir)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && create:
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make the data folder: %w", err)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s %w: `tidegate demo --data %s` makes one with a demo trial, `tidegate serve --data %s` an empty one", dir, errNoFolder, dir, dir)
+	case err != nil:
+		return nil, fmt.Errorf("data folder: %w", err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("data folder %s is a file", dir)
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("data folder %s can be changed by other users (mode %04o): chmod 700 %s", dir, info.Mode().Perm(), dir)
+	}
+	f = &folder{dir: dir, log: log}
+	if f.lock, err = takeLock(dir, what); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.lock.release())
+		}
+	}()
+	return f, f.loadKeys(create)
+}
+
+func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
+
+// loadKeys loads the keys, or makes them in a folder that holds nothing yet.
+func (f *folder) loadKeys(create bool) (err error) {
+	if !exists(f.path(folderKeys)) && !exists(f.path(fileJournal)) {
+		if !create {
+			return fmt.Errorf("%s %w: it has neither keys nor a journal", f.dir, errNoFolder)
+		}
+		f.fresh = true
+		f.keys, err = auth.InitKeys(f.path(folderKeys))
+		return err
+	}
+	f.keys, err = auth.LoadKeys(f.path(folderKeys))
+	return err
+}
+
+// open opens journal, tables and vault. The lock is held.
+func (f *folder) open(ctx context.Context) error {
+	if err := f.keepWAL(); err != nil {
+		return err
+	}
+	fault.Point(fault.StartRecovery)
+	var err error
+	if f.journal, err = sqlitejournal.Open(ctx, f.path(fileJournal), sqlitejournal.Options{Logger: f.log}); err != nil {
+		return err
+	}
+	if err := f.openStore(ctx); err != nil {
+		return err
+	}
+	f.vault, err = sqlitevault.Open(ctx, f.path(fileVault))
+	return err
+}
+
+// openStore opens the tables. Those of another layout, or damaged ones, are
+// made again from the journal: they hold nothing of their own.
+func (f *folder) openStore(ctx context.Context) error {
+	if err := projector.CleanUp(f.path(fileStore)); err != nil {
+		return err
+	}
+	s, err := sqlitestore.Open(ctx, f.path(fileStore))
+	if err == nil {
+		f.store = s
+		return nil
+	}
+	if !errors.Is(err, store.ErrLayout) {
+		return fmt.Errorf("%w\nThe tables can be made again: tidegate rebuild --data %s", err, f.dir)
+	}
+	f.log.Warn("the tables have another layout: they are made again from the journal", "path", f.path(fileStore))
+	if err := removeDatabase(f.path(fileStore)); err != nil {
+		return err
+	}
+	f.store, err = sqlitestore.Open(ctx, f.path(fileStore))
+	return err
+}
+
+func removeDatabase(path string) error {
+	var errs []error
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// close closes all, even if one fails, and gives the lock back last.
+func (f *folder) close() error {
+	var errs []error
+	if f.vault != nil {
+		errs = append(errs, f.vault.Close())
+	}
+	if f.store != nil {
+		errs = append(errs, f.store.Close())
+	}
+	if f.journal != nil {
+		errs = append(errs, f.journal.Close())
+	}
+	return errors.Join(append(errs, f.lock.release())...)
+}
+
+// keptWALs bounds how many copies of a -wal are kept.
+const keptWALs = 5
+
+// keepWAL copies a -wal that an unclean stop left, before SQLite opens it:
+// recovery drops whatever follows the first bad page in silence, and the copy
+// is then all that is left to look at.
+func (f *folder) keepWAL() error {
+	from := f.path(fileJournal + "-wal")
+	info, err := os.Stat(from)
+	if err != nil || info.Size() == 0 {
+		return nil
+	}
+	dir := f.path(folderBefore)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("keep the journal's -wal before recovery: %w", err)
+	}
+	to := filepath.Join(dir, fileJournal+"-wal."+time.Now().UTC().Format("20060102T150405.000000000Z"))
+	if err := copyFile(from, to); err != nil {
+		return fmt.Errorf("keep the journal's -wal before recovery (is the disk full?): %w", err)
+	}
+	f.log.Info("the last stop was not clean: the journal's -wal was copied aside before recovery", "copy", to, "bytes", info.Size())
+	old, err := filepath.Glob(filepath.Join(dir, fileJournal+"-wal.*"))
+	if err != nil {
+		return err
+	}
+	slices.Sort(old)
+	for len(old) > keptWALs {
+		if err := os.Remove(old[0]); err != nil {
+			return fmt.Errorf("remove an old copy of a -wal: %w", err)
+		}
+		old = old[1:]
+	}
+	return nil
+}
+
+// copyFile copies a file durably; a copy that exists is an error.
+func copyFile(from, to string) (err error) {
+	src, err := os.Open(filepath.Clean(from))
+	if err != nil {
+		return err
+	}
+	defer src.Close() //nolint:errcheck // only read
+	dst, err := os.OpenFile(filepath.Clean(to), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	if _, err := io.Copy(dst, src); err != nil {
+		return err
+	}
+	return dst.Sync()
+}
