@@ -99,3 +99,12 @@ func (s *Server) capHandshakes(cfg *tls.Config, n int) {
 		}
 	}
 }
+
+// CloseWrite lets net/http end a connection softly: an answer given before the
+// body was read, such as a 413, would otherwise be lost to a reset.
+func (c *cappedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

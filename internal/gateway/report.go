@@ -62,11 +62,7 @@ func (s *Server) submit(ctx context.Context, fact *epro.Fact) (intake.Committed,
 	if p := refusalProblem(err); p != nil {
 		return intake.Committed{}, p
 	}
-	// Not an outcome that intake names: say what is always safe to say.
-	return intake.Committed{}, &problem{
-		status: http.StatusServiceUnavailable, code: codeUnknown, accepted: acceptedUnknown, retryAfter: spread(2 * time.Second), cause: err,
-		detail: "Whether this was recorded is not known. Send the same again, with the same id, after the time in Retry-After.",
-	}
+	return intake.Committed{}, unknownProblem(err)
 }
 
 // reportFact makes the fact of a report, or says what is wrong with the body.

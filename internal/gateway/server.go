@@ -99,6 +99,7 @@ func (s *Server) table() []route {
 	const write, read = true, false
 	return []route{
 		{http.MethodPost, "/v1/patient/report", write, s.postReport},
+		{http.MethodPost, "/v1/patient/reports", write, s.postReports},
 	}
 }
 
