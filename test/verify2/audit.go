@@ -79,6 +79,9 @@ func auditData(dir string) (*audit, error) {
 	}
 	for {
 		rows, err := s.rows(a.end, 256, 8<<20)
+		for _, r := range rows {
+			a.frame(r)
+		}
 		if err != nil {
 			// Rows behind the damage cannot be told apart from rows that were never there.
 			a.faults.add("the file cannot be read behind frame %d: %v", a.end, err)
@@ -86,9 +89,6 @@ func auditData(dir string) (*audit, error) {
 		}
 		if len(rows) == 0 {
 			break
-		}
-		for _, r := range rows {
-			a.frame(r)
 		}
 	}
 	a.tail = s.wal.torn
@@ -111,6 +111,10 @@ func (a *audit) frame(r row) {
 	}
 	a.end = r.position
 	a.frames++
+	if r.err != nil {
+		a.faults.add("frame %d: %v", r.position, r.err)
+		return
+	}
 	h, facts, err := readFrame(r.frame)
 	if err != nil {
 		a.faults.add("frame %d: %v", r.position, err)

@@ -33,6 +33,7 @@ type sqliteFile struct {
 type row struct {
 	position int64
 	frame    []byte
+	err      error // why this row cannot be read, while those behind it can
 }
 
 var errEnough = errors.New("enough rows")
@@ -79,7 +80,8 @@ func (s *sqliteFile) close() {
 }
 
 // rows returns rows behind a position, about as many as the limits say, as they
-// were at one moment. When the files change under it, it reads again.
+// were at one moment. When the files change under it, it reads again. With an
+// error it returns the rows in front of what cannot be read.
 func (s *sqliteFile) rows(after int64, maxRows, maxBytes int) ([]row, error) {
 	const tries = 500
 	for try := range tries {
@@ -102,7 +104,7 @@ func (s *sqliteFile) rowsOnce(after int64, maxRows, maxBytes int) ([]row, error)
 	bytes := 0
 	root, err := s.framesRoot()
 	if err == nil {
-		err = s.walk(root, 0, after, math.MaxInt64, func(r row) error {
+		err = s.walk(root, after, func(r row) error {
 			out, bytes = append(out, r), bytes+len(r.frame)
 			if len(out) >= maxRows || bytes >= maxBytes {
 				return errEnough
@@ -123,10 +125,10 @@ func (s *sqliteFile) rowsOnce(after int64, maxRows, maxBytes int) ([]row, error)
 			return nil, errChanged
 		}
 	}
-	if err != nil && !errors.Is(err, errEnough) {
-		return nil, err
+	if errors.Is(err, errEnough) {
+		err = nil
 	}
-	return out, nil
+	return out, err
 }
 
 func (s *sqliteFile) page(n uint32) ([]byte, error) {
@@ -175,17 +177,20 @@ func (s *sqliteFile) framesRoot() (uint32, error) {
 	return root, err
 }
 
-func (s *sqliteFile) walk(root uint32, depth int, after, upTo int64, fn func(row) error) error {
-	return s.cells(root, depth, after, upTo, func(id int64, payload func() ([]byte, error)) error {
+func (s *sqliteFile) walk(root uint32, after int64, fn func(row) error) error {
+	return s.cells(root, 0, after, math.MaxInt64, func(id int64, payload func() ([]byte, error)) error {
 		p, err := payload()
+		if errors.Is(err, errChanged) {
+			return err
+		}
 		if err != nil {
-			return fmt.Errorf("frame %d: %w", id, err)
+			return fn(row{position: id, err: err})
 		}
 		cols, err := columns(p)
 		if err != nil || len(cols) != 2 || !cols[0].null || cols[1].text || cols[1].null || cols[1].isNum {
-			return fmt.Errorf("frame %d: its row is not a position and a blob", id)
+			return fn(row{position: id, err: errors.New("its row is not a position and a blob")})
 		}
-		return fn(row{id, cols[1].blob})
+		return fn(row{position: id, frame: cols[1].blob})
 	})
 }
 
