@@ -81,6 +81,12 @@ func (j *Journal) append(f *journal.Sealed) error {
 	if j.opts.ReadOnly {
 		return j.not(f, errors.New("the journal is open for reading only"))
 	}
+	if j.w != nil && j.wal >= walPatience*j.opts.CheckpointBytes {
+		// The fold in the background does not get its turn: bound the -wal here.
+		if err := j.foldSome(); err != nil {
+			j.failed(err)
+		}
+	}
 	if j.w == nil {
 		if err := j.reopen(); err != nil {
 			return j.not(f, err)

@@ -57,6 +57,7 @@ type Journal struct {
 	suspect bool          // the -wal may hold frames that a failed sync left in memory only
 	heads   map[journal.Run]head
 	wal     int64 // estimate of the bytes in the -wal that are not in the file yet
+	walSize int64 // bytes of the -wal in use at the last checkpoint
 	warned  bool
 
 	readers chan *conn // nil stands for a connection to be opened
@@ -91,8 +92,9 @@ type frameKey struct {
 var _ journal.Journal = (*Journal)(nil)
 
 // Open opens the journal at path, or makes a new one where there is no file. It
-// refuses, with one sentence and without changing anything, a file that is
-// damaged, foreign, or of a newer format, and settings that do not hold.
+// refuses, with one sentence and without changing a byte of the file or its
+// -wal, a file that is damaged, foreign, or of a newer format, and settings
+// that do not hold. Looking may leave an empty -wal and a -shm beside it.
 func Open(ctx context.Context, path string, opts Options) (*Journal, error) {
 	if opts.Readers <= 0 {
 		opts.Readers = 4

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -101,4 +102,17 @@ func complete(t *testing.T, j journal.Journal, frames []journal.Sealed) {
 			t.Fatalf("record %d at %d is not frame %d", i, r.Position, i)
 		}
 	}
+}
+
+// memoryDir is a folder in memory where there is one: for sweeps that open
+// hundreds of journals and do not need a disk, because the faults are made
+// above it.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "tidegate-*") //nolint:usetesting // t.TempDir is on the disk
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

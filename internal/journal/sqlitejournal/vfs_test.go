@@ -180,7 +180,7 @@ func TestEveryWritingCallFails(t *testing.T) {
 				if n > 400 {
 					t.Fatal("the calls do not come to an end")
 				}
-				path := t.TempDir() + "/journal.db"
+				path := memoryDir(t) + "/journal.db"
 				j := must(sqlitejournal.OpenVFS(t.Context(), path, sqlitejournal.Options{CheckpointBytes: 1 << 15}, vfs))(t)
 				tries := 0
 				frames := persist(t, j, 6, func(i int) {
