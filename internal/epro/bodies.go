@@ -118,10 +118,17 @@ type EraOpened struct {
 	Frames       uint64 `json:"frames"`       // frames the journal has now
 }
 
-// Erased is the body of erased@1: salt and body of one fact were destroyed.
+// Erased is the body of erased@1: salt and body of one report were destroyed.
+// It tells again what the projector had read in the body, so that tables made
+// anew, without the body, come out the same.
 type Erased struct {
-	TrialID string `json:"trialId"`
-	FactID  UUID   `json:"factId"`
-	Leaf    string `json:"leaf"` // hexadecimal leaf hash of the envelope that stays
-	Reason  string `json:"reason"`
+	TrialID     string             `json:"trialId"`
+	PatientID   string             `json:"patientId"`
+	FactID      UUID               `json:"factId"`
+	Leaf        string             `json:"leaf"`    // hexadecimal leaf hash of the envelope that stays
+	Version     int                `json:"version"` // of the listed report; 0 for one that was counted as a duplicate
+	Instrument  string             `json:"instrument,omitempty"`
+	Disposition Disposition        `json:"disposition"`
+	Reasons     []QuarantineReason `json:"reasons,omitempty"`
+	Reason      string             `json:"reason"`
 }

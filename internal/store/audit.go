@@ -13,7 +13,7 @@ const (
 func (f *FactRow) CommandOutcome() Outcome {
 	return Outcome{
 		CommandID: f.FactID, Kind: f.Kind, TrialID: f.TrialID, Applied: f.Applied,
-		Reason: f.Rejection, Code: f.Code, Version: f.Version, Ref: f.Ref,
+		Reason: f.Rejection, Code: f.Code, Version: f.Version, Ref: f.Ref, Meaning: f.Meaning,
 	}
 }
 

@@ -91,6 +91,7 @@ type Report struct {
 	Actor            epro.Actor
 	ClockApart       bool
 	Erased           bool
+	ErasureTold      bool            // an `erased` fact said so; false only while a rebuild has not come to it
 	Resolution       epro.Resolution // "" while none
 	ResolutionCount  uint64
 	ResolutionReason string
@@ -122,6 +123,9 @@ type Outcome struct {
 	Code      string // of a rejection: "conflict", "not-found", "exists", "forbidden-transition", "invalid"
 	Version   uint64 // of the changed entity, after it
 	Ref       Ref
+	// Meaning is of the command's body. A caller whose own command has another
+	// one used an id that was taken: its command was rejected.
+	Meaning epro.Digest
 }
 
 // AuditEntry is one fact as an auditor reads it: who, what, when, why, and

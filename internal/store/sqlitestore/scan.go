@@ -74,6 +74,7 @@ func scanReport(r *store.Report, meaning *epro.Digest, scan func(...any) error) 
 	copy(r.ReportID[:], id)
 	r.Disposition, r.Reasons, r.Resolution = dispositions[disposition], reasonsOf(reasons), resolutions[resolution]
 	r.ClockApart, r.Erased = flags&flagClockApart != 0, flags&flagErased != 0
+	r.ErasureTold = flags&flagTold != 0
 	r.SiteID, r.Instrument = site.String, instrument.String
 	if score.Valid {
 		n := int(score.Int64)

@@ -106,7 +106,7 @@ func (t *tx) Erase(e store.Erase) error {
 	if err != nil {
 		return err
 	}
-	n, err := t.w.exec(fmt.Sprintf("UPDATE report SET score=NULL, comments=NULL, instrument=?, disposition=?, reasons=?, flags=flags|%d WHERE row=?", flagErased),
+	n, err := t.w.exec(fmt.Sprintf("UPDATE report SET score=NULL, comments=NULL, instrument=?, disposition=?, reasons=?, flags=flags|%d WHERE row=?", flagErased|flagTold),
 		text(e.Instrument), disposition, reasons, rowOf(e.Report))
 	return changedOne(n, err, "report")
 }

@@ -37,6 +37,7 @@ const (
 
 	flagClockApart = 1
 	flagErased     = 2
+	flagTold       = 4
 )
 
 func dispositionCode(d epro.Disposition) (int64, error) {
