@@ -27,6 +27,7 @@ type sqliteFile struct {
 	pageSize int
 	usable   int                 // bytes of a page that hold content
 	fromDB   map[uint32]struct{} // pages of this chunk that came from the main file
+	between  func()              // tests: runs between reading rows and looking whether anything moved
 }
 
 // row is one row of the table of frames.
@@ -111,6 +112,9 @@ func (s *sqliteFile) rowsOnce(after int64, maxRows, maxBytes int) ([]row, error)
 			}
 			return nil
 		})
+	}
+	if s.between != nil {
+		s.between()
 	}
 	// Whatever was read, an error too, counts only if nothing moved meanwhile.
 	restarted, err2 := s.wal.follow()
