@@ -16,7 +16,7 @@ import (
 // no two purposes can ever derive the same key.
 const (
 	meaningInfo  = "tidegate-meaning-v1|"
-	tokenInfo    = "tidegate-token-v1|"
+	macInfo      = "tidegate-token-v1|"
 	operatorInfo = "tidegate-operator-v1"
 )
 

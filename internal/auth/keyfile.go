@@ -24,12 +24,12 @@ import (
 // noticed before a key is used. It protects against accidents, not against
 // somebody who can write here: that person has the keys.
 const (
-	tagRoot         = "tidegate-root-key-v1"
-	tagRootPublic   = "tidegate-root-public-v1"
-	tagSigning      = "tidegate-signing-key-v1"
-	tagToken        = "tidegate-token-key-v1"
-	tagTokenRetired = "tidegate-token-key-retired-v1"
-	tagMeaning      = "tidegate-meaning-key-v1"
+	tagRoot       = "tidegate-root-key-v1"
+	tagRootPublic = "tidegate-root-public-v1"
+	tagSigning    = "tidegate-signing-key-v1"
+	tagMAC        = "tidegate-token-key-v1"
+	tagMACRetired = "tidegate-token-key-retired-v1"
+	tagMeaning    = "tidegate-meaning-key-v1"
 
 	checkTag   = "tidegate-key-file-v1"
 	checkBytes = 8

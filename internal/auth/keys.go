@@ -86,7 +86,12 @@ func InitKeys(dir string) (*Keys, error) {
 	}
 	err := fillNewFolder(temp)
 	if err == nil {
-		err = os.Rename(temp, dir) // replaces an empty folder, nothing else
+		if err = os.Remove(dir); errors.Is(err, fs.ErrNotExist) { // an empty folder, surely
+			err = nil
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp, dir)
 	}
 	if err != nil {
 		return fail(errors.Join(err, os.RemoveAll(temp)))
@@ -111,7 +116,7 @@ func fillNewFolder(dir string) error {
 	if err := writeKeyFile(dir, tagMeaning, fileMeaning, pub, newSecret()); err != nil {
 		return err
 	}
-	if err := writeKeyFile(dir, tagToken, tokenFile(1), pub, newSecret()); err != nil {
+	if err := writeKeyFile(dir, tagMAC, tokenFile(1), pub, newSecret()); err != nil {
 		return err
 	}
 	_, err = writeSigningKey(dir, root, 1, time.Now())

@@ -159,7 +159,7 @@ func (k *Keys) loadToken(entries []fs.DirEntry) error {
 	keys := make(tokenKeys, 0, last)
 	// Numbers have no gaps, so a file that was lost is noticed: at least number 1 must be there.
 	for n := uint32(1); n <= max(last, 1); n++ {
-		f, err := k.read(tokenFile(n), map[string]int{tagToken: secretBytes, tagTokenRetired: 0})
+		f, err := k.read(tokenFile(n), map[string]int{tagMAC: secretBytes, tagMACRetired: 0})
 		if err != nil {
 			return err
 		}

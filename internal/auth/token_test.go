@@ -348,7 +348,7 @@ func TestManyTrials(t *testing.T) {
 					t.Errorf("%s: %+v, %v", c.Trial, got, err)
 					return
 				}
-				if k.MeaningKey(c.Trial) != k.MeaningKey(c.Trial) {
+				if key := k.MeaningKey(c.Trial); key != k.MeaningKey(c.Trial) {
 					t.Errorf("%s: two meaning keys", c.Trial)
 				}
 			}

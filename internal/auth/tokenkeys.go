@@ -31,7 +31,7 @@ func newTokenKey(id uint32, secret []byte) *tokenKey {
 // forTrial returns the trial's key, and whether it is remembered already.
 func (k *tokenKey) forTrial(trial string) (key *macKey, known bool) {
 	if key, known = k.byTrial.get(trial); !known {
-		key = newMACKey(derive(k.secret[:], tokenInfo, trial))
+		key = newMACKey(derive(k.secret[:], macInfo, trial))
 	}
 	return key, known
 }
@@ -77,7 +77,7 @@ func (k *Keys) NewTokenKey() (id uint32, err error) {
 		return 0, fmt.Errorf("make a token key: there are %d already", maxTokenKeys)
 	}
 	secret := newSecret()
-	if err := writeKeyFile(k.dir, tagToken, tokenFile(id), k.root, secret); err != nil {
+	if err := writeKeyFile(k.dir, tagMAC, tokenFile(id), k.root, secret); err != nil {
 		return 0, err
 	}
 	keys = append(slices.Clone(keys), newTokenKey(id, secret))
@@ -100,7 +100,7 @@ func (k *Keys) RetireTokenKey(id uint32) error {
 	case keys[id-1] == keys.current():
 		return fmt.Errorf("token key %d is the current one: let a newer key take over first (tidegate keys rotate)", id)
 	}
-	if err := writeKeyFile(k.dir, tagTokenRetired, tokenFile(id), k.root, nil); err != nil {
+	if err := writeKeyFile(k.dir, tagMACRetired, tokenFile(id), k.root, nil); err != nil {
 		return err
 	}
 	keys = slices.Clone(keys)
