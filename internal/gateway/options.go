@@ -104,6 +104,12 @@ type Options struct {
 	// Signer is the current signing key.
 	Signer func() *receipt.Signer
 	Root   ed25519.PublicKey
+	// Certificates are those of the keys folder, for keys whose facts are not in
+	// the tables yet. nil: only the facts count.
+	Certificates func() []receipt.Certificate
+	// Moved returns a channel that is closed when the tables move on; it lets a
+	// command answer at once. nil: the tables are looked at every 50 ms.
+	Moved func() <-chan struct{}
 
 	// Control is mounted under /control/ of the admin listener. nil: nothing is.
 	Control http.Handler

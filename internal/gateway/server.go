@@ -97,9 +97,45 @@ type route struct {
 // test holds the two together.
 func (s *Server) table() []route {
 	const write, read = true, false
+	const trial = "/v1/trials/:trialId"
 	return []route{
 		{http.MethodPost, "/v1/patient/report", write, s.postReport},
 		{http.MethodPost, "/v1/patient/reports", write, s.postReports},
+		{http.MethodGet, "/v1/patient/reports", read, s.own(s.listOwnReports)},
+		{http.MethodGet, "/v1/patient/reports/:reportId", read, s.own(s.getOwnReport)},
+		{http.MethodGet, "/v1/patient/reports/:reportId/receipt", read, s.own(s.getOwnReceipt)},
+
+		{http.MethodGet, "/v1/keys", read, s.getKeys},
+
+		{http.MethodGet, "/v1/trials", read, s.staff(s.listTrials)},
+		{http.MethodPost, "/v1/trials", write, s.staff(s.createTrial)},
+		{http.MethodGet, trial, read, s.inTrial(auth.ActionTrialList, s.getTrial)},
+		{http.MethodPost, trial + "/status", write, s.inTrial(auth.ActionTrialStatus, s.changeStatus)},
+		{http.MethodGet, trial + "/sites", read, s.inTrial(auth.ActionSiteList, s.listSites)},
+		{http.MethodPost, trial + "/sites", write, s.inTrial(auth.ActionSiteCreate, s.createSite)},
+		{http.MethodGet, trial + "/participants", read, s.inTrial(auth.ActionParticipantList, s.listParticipants)},
+		{http.MethodPost, trial + "/participants", write, s.inTrial(auth.ActionParticipantEnroll, s.enroll)},
+		{http.MethodGet, trial + "/participants/:patientId", read, s.inTrial(auth.ActionParticipantList, s.getParticipant)},
+		{http.MethodPost, trial + "/participants/:patientId/withdraw", write, s.inTrial(auth.ActionParticipantWithdraw,
+			s.changeParticipant(auth.ActionParticipantWithdraw, epro.KindParticipantWithdrew))},
+		{http.MethodPost, trial + "/participants/:patientId/revoke-tokens", write, s.inTrial(auth.ActionParticipantRevokeTokens,
+			s.changeParticipant(auth.ActionParticipantRevokeTokens, epro.KindTokensRevoked))},
+		{http.MethodPost, trial + "/instruments", write, s.inTrial(auth.ActionInstrumentPublish, s.publishInstrument)},
+		{http.MethodGet, trial + "/reports", read, s.inTrial(auth.ActionReportList, s.listReports)},
+		{http.MethodGet, trial + "/reports.csv", read, s.inTrial(auth.ActionReportExport, s.exportReports)},
+		{http.MethodGet, trial + "/quarantine", read, s.inTrial(auth.ActionQuarantineList, s.listAside(auth.ActionQuarantineList, epro.Quarantined))},
+		{http.MethodGet, trial + "/conflicts", read, s.inTrial(auth.ActionConflictList, s.listAside(auth.ActionConflictList, epro.Conflict))},
+		{http.MethodPost, trial + "/reports/:patientId/:reportId/resolutions", write, s.inTrial(auth.ActionReportResolve, s.resolveReport)},
+		{http.MethodGet, trial + "/books", read, s.inTrial(auth.ActionBooksRead, s.getBooks)},
+		{http.MethodGet, trial + "/audit", read, s.inTrial(auth.ActionAuditRead, s.listAudit)},
+
+		{http.MethodGet, "/v1/audit", read, s.staff(s.listGlobalAudit)},
+		{http.MethodGet, "/v1/commands/:commandId", read, s.staff(s.getCommand)},
+		{http.MethodGet, "/v1/staff", read, s.staff(s.listStaff)},
+		{http.MethodPost, "/v1/staff", write, s.staff(s.addStaff)},
+		{http.MethodPost, "/v1/staff/:staffId/remove", write, s.staff(s.removeStaff)},
+		{http.MethodPost, "/v1/staff/:staffId/roles", write, s.staff(s.changeRole(epro.KindStaffRoleGranted, http.StatusCreated))},
+		{http.MethodPost, "/v1/staff/:staffId/roles/revoke", write, s.staff(s.changeRole(epro.KindStaffRoleRevoked, http.StatusOK))},
 	}
 }
 
