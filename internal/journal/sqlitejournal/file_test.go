@@ -363,11 +363,11 @@ func TestCopyTo(t *testing.T) {
 	complete(t, c, frames)
 }
 
-// The -wal is begun anew under load, although readers come and go.
+// The -wal is begun anew under load, although a reader comes and goes without a
+// pause: otherwise it would hold all that the file holds.
 func TestWALStaysSmall(t *testing.T) {
 	path := memoryDir(t) + "/journal.db"
-	const fold = 256 << 10
-	j := must(sqlitejournal.Open(t.Context(), path, sqlitejournal.Options{CheckpointBytes: fold}))(t)
+	j := must(sqlitejournal.Open(t.Context(), path, sqlitejournal.Options{CheckpointBytes: 128 << 10}))(t)
 	defer j.Close()
 	stop := make(chan struct{})
 	read := make(chan struct{})
@@ -382,10 +382,10 @@ func TestWALStaysSmall(t *testing.T) {
 			}
 		}
 	}()
-	journaltest.MustAppend(t, j, journaltest.Chain(800, 50)...)
+	journaltest.MustAppend(t, j, journaltest.Chain(1200, 50)...)
 	close(stop)
 	<-read
-	info, err := os.Stat(path + "-wal")
+	wal, err := os.Stat(path + "-wal")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,8 +393,8 @@ func TestWALStaysSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("-wal %d KiB beside a file of %d KiB", info.Size()>>10, whole.Size()>>10)
-	if info.Size() > 16*fold {
-		t.Errorf("the -wal has grown to %d bytes", info.Size())
+	t.Logf("-wal %d KiB beside a file of %d KiB", wal.Size()>>10, whole.Size()>>10)
+	if wal.Size() > whole.Size()/2 {
+		t.Errorf("the -wal has grown to %d bytes", wal.Size())
 	}
 }
