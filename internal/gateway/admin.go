@@ -1,14 +1,16 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tidegate/tidegate/internal/journal"
 )
 
 // Dependency is something that this process needs or feeds, by name.
@@ -28,22 +30,25 @@ type State struct {
 
 // Lag is how far the tables are behind the journal.
 type Lag struct {
-	Frames uint64        // in the journal, not yet in the tables
-	Age    time.Duration // of the oldest of them; 0 when there is none
+	Applied, End journal.Position
+	Age          time.Duration // of the journal's time that is not in the tables; 0 when all is
+}
+
+// lagTime bounds the question, so that no page of numbers hangs on the tables.
+const lagTime = 2 * time.Second
+
+func (s *Server) lag() (Lag, bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), lagTime)
+	defer cancel()
+	lag, err := s.opts.Lag(ctx)
+	return lag, err == nil
 }
 
 // newAdmin is the handler of the admin listener. It must not be reachable from
 // outside: it answers anybody.
 func (s *Server) newAdmin() http.Handler {
-	if s.opts.Projected != nil {
-		s.metrics.registry.MustRegister(
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "tidegate_projector_lag_frames", Help: "Frames in the journal that are not in the tables yet.",
-			}, func() float64 { return float64(s.opts.Projected().Frames) }),
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "tidegate_projector_lag_seconds", Help: "Age of the oldest frame that is not in the tables yet.",
-			}, func() float64 { return s.opts.Projected().Age.Seconds() }),
-		)
+	if s.opts.Lag != nil {
+		s.metrics.registry.MustRegister(newLagCollector(s))
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -108,8 +113,9 @@ type intakeStatus struct {
 }
 
 type lagStatus struct {
-	Frames uint64  `json:"framesBehind"`
-	AgeMS  float64 `json:"behindMs"`
+	Applied  uint64  `json:"applied"`
+	End      uint64  `json:"end"`
+	BehindMS float64 `json:"behindMs"`
 }
 
 func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
@@ -126,9 +132,10 @@ func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 	for _, d := range s.opts.Dependencies {
 		answer.Dependencies[d.Name] = d.Check()
 	}
-	if s.opts.Projected != nil {
-		lag := s.opts.Projected()
-		answer.Projector = &lagStatus{Frames: lag.Frames, AgeMS: ms(lag.Age)}
+	if s.opts.Lag != nil {
+		if lag, ok := s.lag(); ok {
+			answer.Projector = &lagStatus{Applied: uint64(lag.Applied), End: uint64(lag.End), BehindMS: ms(lag.Age)}
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)

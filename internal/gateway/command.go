@@ -115,7 +115,7 @@ func (s *Server) command(c *gin.Context, p *auth.Principal, kind epro.Kind, body
 	}
 	wait, cancel := context.WithTimeout(ctx, s.cfg.CommandWait)
 	defer cancel()
-	outcome, err := s.awaitOutcome(wait, id)
+	outcome, err := s.opts.Passed(wait, id)
 	if err != nil {
 		// Durable, whatever is the matter with the tables: it will be decided.
 		return s.answerPending(c, id)
@@ -134,32 +134,6 @@ func commandID(r *http.Request) (id epro.UUID, given bool, err error) {
 		return id, false, invalidCommand(fieldProblem("Idempotency-Key", "must be one UUID, not the nil UUID, made once per command"))
 	}
 	return id, true, nil
-}
-
-// Pauses between two looks at the tables.
-const (
-	firstLook = 2 * time.Millisecond
-	lastLook  = 50 * time.Millisecond
-)
-
-// awaitOutcome waits until the projector has passed the command.
-func (s *Server) awaitOutcome(ctx context.Context, id epro.UUID) (store.Outcome, error) {
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
-		outcome, err := s.reader.Outcome(ctx, id)
-		if !errors.Is(err, store.ErrNotFound) {
-			return outcome, err
-		}
-		var moved <-chan struct{}
-		if s.opts.Moved != nil {
-			moved = s.opts.Moved()
-		}
-		select {
-		case <-ctx.Done():
-			return store.Outcome{}, ctx.Err()
-		case <-moved:
-		case <-time.After(pause):
-		}
-	}
 }
 
 type commandView struct {

@@ -100,7 +100,9 @@ func newIntakeCollector(in Intake) *intakeCollector {
 
 // Describe implements prometheus.Collector.
 func (c *intakeCollector) Describe(ch chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(c, ch)
+	for _, d := range []*prometheus.Desc{c.facts, c.frames, c.remembered, c.refused, c.unknown, c.open, c.oldest, c.commit, c.unresolved} {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -128,4 +130,41 @@ func (c *intakeCollector) Collect(ch chan<- prometheus.Metric) {
 		unresolved = 1
 	}
 	gauge(c.unresolved, unresolved)
+}
+
+// lagCollector asks the projector once for all its numbers. While the tables
+// cannot be asked, the numbers are missing, not old.
+type lagCollector struct {
+	server            *Server
+	applied, end, age *prometheus.Desc
+}
+
+func newLagCollector(s *Server) *lagCollector {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("tidegate_projector_"+name, help, nil, nil)
+	}
+	return &lagCollector{
+		server:  s,
+		applied: desc("applied_position", "Position of the last frame in the tables."),
+		end:     desc("end_position", "Position of the last frame in the journal."),
+		age:     desc("lag_seconds", "How much of the journal's time is not in the tables yet."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *lagCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.applied
+	ch <- c.end
+	ch <- c.age
+}
+
+// Collect implements prometheus.Collector.
+func (c *lagCollector) Collect(ch chan<- prometheus.Metric) {
+	lag, ok := c.server.lag()
+	if !ok {
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(c.applied, prometheus.GaugeValue, float64(lag.Applied))
+	ch <- prometheus.MustNewConstMetric(c.end, prometheus.GaugeValue, float64(lag.End))
+	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, lag.Age.Seconds())
 }

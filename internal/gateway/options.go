@@ -107,15 +107,17 @@ type Options struct {
 	// Certificates are those of the keys folder, for keys whose facts are not in
 	// the tables yet. nil: only the facts count.
 	Certificates func() []receipt.Certificate
-	// Moved returns a channel that is closed when the tables move on; it lets a
-	// command answer at once. nil: the tables are looked at every 50 ms.
-	Moved func() <-chan struct{}
+	// Passed waits until the projector has passed a command and says what became
+	// of it, or returns ctx's error.
+	Passed func(ctx context.Context, command epro.UUID) (store.Outcome, error)
+	// Pending counts the report facts above a position, by trial.
+	Pending func(ctx context.Context, shard uint32, after journal.Position) (map[string]uint64, error)
 
 	// Control is mounted under /control/ of the admin listener. nil: nothing is.
 	Control http.Handler
 	// Dependencies are asked by /status and counted in /metrics.
 	Dependencies []Dependency
-	// Projected says how far the tables are behind. nil: not shown.
-	Projected func() Lag
-	Version   string // of the binary, for /status
+	// Lag says how far the tables are behind. nil: not shown.
+	Lag     func(ctx context.Context) (Lag, error)
+	Version string // of the binary, for /status
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -51,8 +50,14 @@ func New(opts Options) (*Server, error) {
 	if err := opts.Config.Check(); err != nil {
 		return nil, err
 	}
-	if opts.Intake == nil || opts.Tokens == nil || opts.MeaningKey == nil {
-		return nil, errors.New("gateway: intake, tokens and meaning key are required")
+	for name, missing := range map[string]bool{
+		"Intake": opts.Intake == nil, "Tokens": opts.Tokens == nil, "Credentials": opts.Credentials == nil, "MeaningKey": opts.MeaningKey == nil,
+		"Reader": opts.Reader == nil, "Frames": opts.Frames == nil, "Signer": opts.Signer == nil, "Root": opts.Root == nil,
+		"Passed": opts.Passed == nil, "Pending": opts.Pending == nil,
+	} {
+		if missing {
+			return nil, fmt.Errorf("gateway: Options.%s is required", name)
+		}
 	}
 	s := &Server{
 		cfg: opts.Config, log: opts.Log, now: opts.Now, opts: opts, intake: opts.Intake, tokens: opts.Tokens, creds: opts.Credentials,

@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
-	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/store"
 )
 
@@ -121,10 +120,11 @@ func (s *Server) getBooks(c *gin.Context, p *auth.Principal, trial string) error
 	if err != nil {
 		return err
 	}
-	pending, err := s.pending(ctx, t.Shard, cursor.Position, trial)
+	above, err := s.opts.Pending(ctx, t.Shard, cursor.Position)
 	if err != nil {
-		return err
+		return fmt.Errorf("count the reports that are not in the tables yet: %w", err)
 	}
+	pending := above[trial]
 	return answerJSON(c, http.StatusOK, booksView{
 		TrialID: trial, Accepted: books.Recorded + books.Duplicates + books.Conflicts + books.Quarantined + pending,
 		Recorded: books.Recorded, Duplicates: books.Duplicates, Conflicts: books.Conflicts, Quarantined: books.Quarantined,
@@ -157,33 +157,4 @@ func (s *Server) booksAtRest(ctx context.Context, shard uint32, trial string) (s
 		}
 	}
 	return store.Books{}, store.Cursor{}, errors.New("the tables move too fast to read the books of one moment")
-}
-
-const pendingBatch = 16 // frames read at once
-
-// pending counts the trial's report facts above a position.
-func (s *Server) pending(ctx context.Context, shard uint32, after journal.Position, trial string) (uint64, error) {
-	var n uint64
-	for {
-		records, err := s.frames.Read(ctx, shard, after, pendingBatch)
-		if err != nil {
-			return 0, fmt.Errorf("count the reports that are not in the tables yet: %w", err)
-		}
-		if len(records) == 0 {
-			return n, nil
-		}
-		for i := range records {
-			frame, err := journal.DecodeFrame(records[i].Bytes)
-			if err != nil {
-				return 0, fmt.Errorf("count the reports that are not in the tables yet: frame %d: %w", records[i].Position, err)
-			}
-			for j := range frame.Entries {
-				env, err := epro.DecodeEnvelope(frame.Entries[j].Envelope)
-				if err == nil && env.Kind == epro.KindReport && env.Trial == trial {
-					n++
-				}
-			}
-			after = records[i].Position
-		}
-	}
 }
