@@ -15,7 +15,6 @@ import (
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/fault"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
-	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 	"github.com/tidegate/tidegate/internal/vault"
@@ -41,7 +40,7 @@ type folder struct {
 	lock    *lock
 	keys    *auth.Keys
 	journal *sqlitejournal.Journal
-	store   store.Store
+	store   *sqlitestore.Store
 	vault   vault.Vault
 	fresh   bool // made by this process
 }
@@ -112,40 +111,31 @@ func (f *folder) open(ctx context.Context) error {
 	if err := f.openStore(ctx); err != nil {
 		return err
 	}
-	f.vault, err = sqlitevault.Open(ctx, f.path(fileVault))
+	// A vault that is missing beside a journal with facts was lost, not never made.
+	end, err := f.journal.End(ctx, shard)
+	if err != nil {
+		return err
+	}
+	f.vault, err = sqlitevault.Open(ctx, f.path(fileVault), sqlitevault.Options{Create: end.Position == 0})
 	return err
 }
 
-// openStore opens the tables. Those of another layout, or damaged ones, are
-// made again from the journal: they hold nothing of their own.
+// openStore opens the tables. Those of another layout are made again from the
+// journal: they hold nothing of their own.
 func (f *folder) openStore(ctx context.Context) error {
-	if err := projector.CleanUp(f.path(fileStore)); err != nil {
-		return err
-	}
 	s, err := sqlitestore.Open(ctx, f.path(fileStore))
-	if err == nil {
-		f.store = s
-		return nil
-	}
-	if !errors.Is(err, store.ErrLayout) {
-		return fmt.Errorf("%w\nThe tables can be made again: tidegate rebuild --data %s", err, f.dir)
-	}
-	f.log.Warn("the tables have another layout: they are made again from the journal", "path", f.path(fileStore))
-	if err := removeDatabase(f.path(fileStore)); err != nil {
-		return err
-	}
-	f.store, err = sqlitestore.Open(ctx, f.path(fileStore))
-	return err
-}
-
-func removeDatabase(path string) error {
-	var errs []error
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+	if errors.Is(err, store.ErrLayout) {
+		f.log.Warn("the tables have another layout: they are made again from the journal", "path", f.path(fileStore))
+		if err := sqlitestore.Remove(f.path(fileStore)); err != nil {
+			return fmt.Errorf("remove tables of another layout: %w", err)
 		}
+		s, err = sqlitestore.Open(ctx, f.path(fileStore))
 	}
-	return errors.Join(errs...)
+	if err != nil {
+		return fmt.Errorf("%w. The tables hold nothing of their own and can be made again: tidegate rebuild --data %s", err, f.dir)
+	}
+	f.store = s
+	return nil
 }
 
 // close closes all, even if one fails, and gives the lock back last.

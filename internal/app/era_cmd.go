@@ -1,0 +1,106 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidegate/tidegate/internal/epro"
+	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/registry"
+)
+
+type eraCmd struct {
+	Open eraOpenCmd `cmd:"" help:"Accept that the journal ends below its last anchor, and go on."`
+}
+
+type eraOpenCmd struct {
+	Data   string   `help:"Data folder; no server may run on it." default:"data" type:"path"`
+	Reason string   `help:"Why; it stands in the audit for ever." required:""`
+	Anchor []string `help:"The anchors that the journal ends below, if they are not the default."`
+}
+
+// Help shows an example.
+func (eraOpenCmd) Help() string {
+	return `After a restore from an older backup, frames that were acknowledged later are missing: the last anchor
+knows them, the journal does not. This records that gap as a fact, with the reason, and goes on in a
+new era. First look for the newer copy: what is given up here comes back only from phones.
+Example: tidegate era open --data data --reason "disk lost on 2026-11-23, backup of 02:00 restored"`
+}
+
+// Run opens an era.
+func (c eraOpenCmd) Run(ctx context.Context, con *console) error {
+	cfg, err := LoadConfig("", con.environ)
+	if err != nil {
+		return err
+	}
+	cfg.Data = c.Data
+	if len(c.Anchor) > 0 {
+		cfg.Anchors = c.Anchor
+	}
+	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
+	f, err := prepareFolder(c.Data, "era open", false, log)
+	if err != nil {
+		return err
+	}
+	// Intake starts without the check that this command is there to settle.
+	roles := []role{{"projector", startProjector}, {"intake", startIntakeBelowAnchor}, {"anchors", startAnchors}}
+	n, err := openNode(ctx, f, cfg, roles, log)
+	if err != nil {
+		return err
+	}
+	return joinClose(c.open(ctx, con, n), n.close(context.WithoutCancel(ctx)))
+}
+
+func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
+	keys, err := n.keySet()
+	if err != nil {
+		return err
+	}
+	opened := 0
+	for _, a := range n.anchors {
+		signed, err := a.Read(ctx)
+		if errors.Is(err, receipt.ErrNoAnchor) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("anchor %s: %w", a, err)
+		}
+		var below *receipt.BelowAnchorError
+		if err := receipt.CheckAnchor(ctx, n.journal, shard, signed, keys); err == nil {
+			continue
+		} else if !errors.As(err, &below) {
+			return fmt.Errorf("anchor %s: %w", a, err)
+		}
+		if err := c.record(ctx, con, n, a, below); err != nil {
+			return err
+		}
+		opened++
+	}
+	if opened == 0 {
+		return errors.New("no anchor is above this journal's end: there is nothing to accept, and no era was opened")
+	}
+	return nil
+}
+
+func (c eraOpenCmd) record(ctx context.Context, con *console, n *node, a receipt.Anchor, below *receipt.BelowAnchorError) error {
+	cursor, err := n.store.Cursor(ctx, shard)
+	if err != nil {
+		return err
+	}
+	out, err := n.apply(ctx, registry.Command{
+		Kind: epro.KindEraOpened, ID: epro.NewUUID(), Actor: systemActor("operator"),
+		Body: epro.EraOpened{
+			Reason: c.Reason, Era: cursor.Era + 1, AnchorDigest: below.Digest, AnchorFrames: below.Checkpoint.Frames, Frames: cursor.Frames,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if !out.Applied {
+		return fmt.Errorf("rejected: %s", out.Reason)
+	}
+	con.printf("Era %d is open. Anchor %s had seen %d frames, the journal had %d: reports of the missing frames come back only from phones that still hold them.\n",
+		cursor.Era+1, a, below.Checkpoint.Frames, cursor.Frames)
+	return nil
+}

@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/receipt"
+)
+
+type keysCmd struct {
+	List   keysListCmd   `cmd:"" help:"List the signing keys."`
+	Rotate keysRotateCmd `cmd:"" help:"Make a new signing key and sign with it from now on."`
+	Retire keysRetireCmd `cmd:"" help:"Retire a signing key that is no longer used, or was stolen."`
+}
+
+type keysListCmd struct {
+	Data string `help:"Data folder." default:"data" type:"path"`
+	JSON bool   `help:"Print what GET /v1/keys answers."`
+}
+
+// Help shows an example.
+func (keysListCmd) Help() string {
+	return "Example: tidegate keys list --data data --json > keys.json"
+}
+
+// Run lists the keys.
+func (c keysListCmd) Run(con *console) error {
+	keys, err := auth.LoadKeys(filepath.Join(c.Data, folderKeys))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		enc := json.NewEncoder(con.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...))
+	}
+	con.printf("root     %s\n", keys.Fingerprint())
+	current := keys.Signer().KeyID().String()
+	for _, k := range keys.Certificates() {
+		state := "certified"
+		switch {
+		case k.Retired != nil:
+			state = "retired " + time.Unix(k.Retired.At, 0).UTC().Format(time.RFC3339) + ", " + k.Retired.Reason
+		case k.KeyID == current:
+			state = "in use"
+		}
+		con.printf("signing  %s  since %s  %s\n", k.KeyID, time.Unix(k.NotBefore, 0).UTC().Format(time.RFC3339), state)
+	}
+	return nil
+}
+
+type keysRotateCmd struct {
+	Data string `help:"Data folder." default:"data" type:"path"`
+}
+
+// Help shows an example.
+func (keysRotateCmd) Help() string {
+	return "The root key certifies the new one, so keys/root.key must be at hand. Older receipts stay valid.\nBeside a running server, that server does it.\nExample: tidegate keys rotate --data data"
+}
+
+// Run rotates the signing key.
+func (c keysRotateCmd) Run(ctx context.Context, con *console) error {
+	cfg, err := LoadConfig("", con.environ)
+	if err != nil {
+		return err
+	}
+	cfg.Data = c.Data
+	out, err := operate(ctx, con, cfg, opRotate, struct{}{})
+	if err != nil {
+		return err
+	}
+	con.printf("%s signs from now on. Receipts signed by older keys stay valid.\n", out.KeyID)
+	return nil
+}
+
+type keysRetireCmd struct {
+	Data   string `help:"Data folder." default:"data" type:"path"`
+	KeyID  string `arg:"" help:"Key to retire, as keys list prints it."`
+	Reason string `help:"rotated: its receipts stay valid. compromised: its receipts prove nothing any more." enum:"rotated,compromised" default:"rotated"`
+}
+
+// Help shows an example.
+func (keysRetireCmd) Help() string {
+	return "Example: tidegate keys retire 0123456789abcdef --data data --reason compromised"
+}
+
+// Run retires a key.
+func (c keysRetireCmd) Run(ctx context.Context, con *console) error {
+	cfg, err := LoadConfig("", con.environ)
+	if err != nil {
+		return err
+	}
+	cfg.Data = c.Data
+	if _, err := operate(ctx, con, cfg, opRetire, retireRequest{KeyID: c.KeyID, Reason: c.Reason}); err != nil {
+		return err
+	}
+	con.printf("%s is retired as %s.\n", c.KeyID, c.Reason)
+	return nil
+}

@@ -1,0 +1,331 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/epro"
+	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/registry"
+	"github.com/tidegate/tidegate/internal/store"
+)
+
+// node is the record path of one data folder at work: intake in front of the
+// journal, projector and anchors behind it. Commands of the command line that
+// write without a server run one too, without listeners.
+type node struct {
+	*folder
+	cfg       Config
+	intake    *intake.Intake
+	projector *projector.Projector
+	anchors   []receipt.Anchor
+	loop      *receipt.AnchorLoop
+	failed    chan error // the first failure that must stop the process
+
+	stops []step // what was started, in order
+}
+
+// step is something that was started and how it is stopped.
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// role is a part of the process. Roles start in the order of the table and
+// stop in the reverse order.
+type role struct {
+	name  string
+	start func(context.Context, *node) (stop func(context.Context) error, err error)
+}
+
+// recordPath are the roles below the listeners.
+var recordPath = []role{
+	{"projector", startProjector},
+	{"intake", startIntake},
+	{"anchors", startAnchors},
+}
+
+// fail reports a failure that must stop the process. The first one counts.
+func (n *node) fail(err error) {
+	select {
+	case n.failed <- err:
+	default:
+	}
+}
+
+// start starts roles in order; when one fails, those before it are stopped.
+func (n *node) start(ctx context.Context, roles []role) error {
+	for _, r := range roles {
+		stop, err := r.start(ctx, n)
+		if err != nil {
+			return errors.Join(fmt.Errorf("start %s: %w", r.name, err), n.stopAll(context.WithoutCancel(ctx)))
+		}
+		if stop != nil {
+			n.stops = append(n.stops, step{r.name, stop})
+		}
+	}
+	return nil
+}
+
+// stopAll stops what was started, in reverse order, all of it even if one fails.
+func (n *node) stopAll(ctx context.Context) error {
+	var errs []error
+	for i := len(n.stops) - 1; i >= 0; i-- {
+		if err := n.stops[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", n.stops[i].name, err))
+		}
+	}
+	n.stops = nil
+	return errors.Join(errs...)
+}
+
+// inBackground runs f until the returned stop is called, which waits for it.
+func (n *node) inBackground(f func(context.Context) error) func(context.Context) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	return func(limit context.Context) error {
+		cancel()
+		select {
+		case err := <-done:
+			return err
+		case <-limit.Done():
+			return errors.New("did not end in time")
+		}
+	}
+}
+
+func startProjector(_ context.Context, n *node) (func(context.Context) error, error) {
+	// A projector that must stop (a damaged frame, a newer kind) does not stop
+	// intake: reports are still taken, and /status says what is wrong.
+	return n.inBackground(func(ctx context.Context) error {
+		if err := n.projector.Run(ctx); err != nil {
+			n.log.Error("the projector stopped: reports are still taken, but not shown", "error", err)
+		}
+		return nil
+	}), nil
+}
+
+func startIntake(ctx context.Context, n *node) (func(context.Context) error, error) {
+	if err := n.checkAnchors(ctx); err != nil {
+		return nil, err
+	}
+	return startIntakeBelowAnchor(ctx, n)
+}
+
+// startIntakeBelowAnchor starts intake whatever the anchors say.
+func startIntakeBelowAnchor(ctx context.Context, n *node) (func(context.Context) error, error) {
+	in, err := intake.New(ctx, n.journal, n.keys.Signer(), intake.Options{
+		Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail,
+		DiskFree: func() (uint64, error) { return diskFree(n.dir) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.intake = in
+	if err := n.bootstrap(ctx); err != nil {
+		return nil, errors.Join(err, in.Close(ctx))
+	}
+	return in.Close, nil
+}
+
+func diskFree(dir string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), nil //nolint:gosec // a block size is positive
+}
+
+// tzVersion is the version of the IANA time zone database that comes with the
+// Go release this module names.
+const tzVersion = "2025c"
+
+// bootstrap writes the facts that every journal begins with, and the
+// certificates of signing keys that it does not hold yet: after a crash at
+// first start, or after a key was made without a server.
+func (n *node) bootstrap(ctx context.Context) error {
+	end, err := n.journal.End(ctx, shard)
+	if err != nil {
+		return err
+	}
+	if end.Position == 0 {
+		rules := registry.Command{
+			Kind: epro.KindRulesActivated, ID: seedID("rules", projector.RuleSet), Actor: systemActor("start"),
+			Body: epro.RulesActivated{RuleSet: projector.RuleSet, TZ: tzVersion},
+		}
+		if err := n.command(ctx, rules); err != nil {
+			return fmt.Errorf("name the rule set: %w", err)
+		}
+	}
+	known, err := n.knownKeys(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range n.keys.Certificates() {
+		if known[c.KeyID] {
+			continue
+		}
+		retired := c.Retired
+		c.Retired = nil
+		if err := n.command(ctx, registry.Command{Kind: epro.KindKeyAdded, ID: seedID("key.added", c.KeyID), Actor: systemActor("keys"), Body: c}); err != nil {
+			return fmt.Errorf("certify signing key %s: %w", c.KeyID, err)
+		}
+		if retired != nil {
+			if err := n.command(ctx, registry.Command{Kind: epro.KindKeyRetired, ID: seedID("key.retired", c.KeyID), Actor: systemActor("keys"), Body: retired}); err != nil {
+				return fmt.Errorf("retire signing key %s: %w", c.KeyID, err)
+			}
+		}
+	}
+	return nil
+}
+
+// knownKeys are the keys whose certificate lies in the tables already. Tables
+// that are behind name fewer: then a certificate is written once more, under
+// the same command id, which changes nothing.
+func (n *node) knownKeys(ctx context.Context) (map[string]bool, error) {
+	facts, err := n.store.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, f := range facts {
+		var c receipt.Certificate
+		if f.Kind == epro.KindKeyAdded && json.Unmarshal(f.Body, &c) == nil {
+			known[c.KeyID] = true
+		}
+	}
+	return known, nil
+}
+
+// command writes one command as a fact and returns when it is durable.
+func (n *node) command(ctx context.Context, c registry.Command) error {
+	f, err := registry.Fact(c, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = n.intake.Submit(ctx, &f)
+	return err
+}
+
+// apply writes one command and waits until the projector has decided it.
+func (n *node) apply(ctx context.Context, c registry.Command) (store.Outcome, error) {
+	if err := n.command(ctx, c); err != nil {
+		return store.Outcome{}, err
+	}
+	out, err := n.projector.Passed(ctx, c.ID)
+	if err != nil {
+		return out, fmt.Errorf("written, but not yet decided: %w", err)
+	}
+	return out, nil
+}
+
+// anchorsOf are the anchors of a configuration, and what is unwise about them.
+func anchorsOf(cfg Config, dir, fingerprint string) (anchors []receipt.Anchor, warnings []string, err error) {
+	specs := cfg.Anchors
+	if len(specs) == 0 {
+		path, err := receipt.DefaultAnchorPath(dir, fingerprint)
+		if err != nil {
+			return nil, nil, err
+		}
+		specs = []string{path}
+	}
+	for _, spec := range specs {
+		if spec == "none" {
+			continue
+		}
+		a, err := receipt.ParseAnchor(spec)
+		if err != nil {
+			return nil, nil, err
+		}
+		anchors = append(anchors, a)
+		if f, ok := a.(*receipt.FileAnchor); ok && receipt.SameFilesystem(filepath.Dir(f.Path()), dir) {
+			warnings = append(warnings, "the anchor "+f.Path()+" lies on the same file system as the data folder: one lost disk takes both; name another with --anchor")
+		}
+	}
+	return anchors, warnings, nil
+}
+
+// keySet is the certified keys of the folder, as files: enough to check anchors
+// before the tables are there.
+func (f *folder) keySet() (*receipt.KeySet, error) {
+	return receipt.NewKeySet(receipt.NewKeys(f.keys.RootPublic(), f.keys.Certificates()...), f.keys.Fingerprint())
+}
+
+// checkAnchors refuses a journal that ends below what an anchor saw. An anchor
+// that cannot be reached cannot speak; that is said in the log.
+func (n *node) checkAnchors(ctx context.Context) error {
+	keys, err := n.keySet()
+	if err != nil {
+		return err
+	}
+	for _, a := range n.anchors {
+		signed, err := a.Read(ctx)
+		if errors.Is(err, receipt.ErrNoAnchor) {
+			continue
+		}
+		if err != nil {
+			n.log.Warn("an anchor could not be read: a journal cut short would go unseen", "anchor", a.String(), "error", err)
+			continue
+		}
+		if err := receipt.CheckAnchor(ctx, n.journal, shard, signed, keys); err != nil {
+			return fmt.Errorf("anchor %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// checkpoint is what the anchors are to hold: as far as the tables are.
+func (n *node) checkpoint(ctx context.Context) (receipt.Checkpoint, error) {
+	c, err := n.projector.Checkpoint(ctx)
+	if err != nil {
+		return receipt.Checkpoint{}, err
+	}
+	return receipt.Checkpoint{
+		Root16: n.keys.Fingerprint()[:16], Shard: c.Shard, Frames: c.Size, Tree: c.Root, Position: c.Position, Header: c.Header, Era: c.Era,
+	}, nil
+}
+
+func startAnchors(_ context.Context, n *node) (func(context.Context) error, error) {
+	if len(n.anchors) == 0 {
+		return nil, nil
+	}
+	n.loop = receipt.NewAnchorLoop(receipt.AnchorLoopOptions{
+		Source: n.checkpoint, Signer: n.keys.Signer, Anchors: n.anchors, Log: n.log,
+	})
+	return n.inBackground(n.loop.Run), nil
+}
+
+// openNode opens a prepared folder and starts the record path on it.
+func openNode(ctx context.Context, f *folder, cfg Config, roles []role, log *slog.Logger) (*node, error) {
+	n := &node{folder: f, cfg: cfg, failed: make(chan error, 1)}
+	anchors, warnings, err := anchorsOf(cfg, f.dir, f.keys.Fingerprint())
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	n.anchors = anchors
+	if err := f.open(ctx); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	n.projector = projector.New(f.journal, f.store, shard, projector.Options{Logger: log})
+	if err := n.start(ctx, roles); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return n, nil
+}
+
+// close stops the roles and closes the folder.
+func (n *node) close(ctx context.Context) error {
+	return errors.Join(n.stopAll(ctx), n.folder.close())
+}

@@ -1,0 +1,251 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/gateway"
+	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/projector"
+)
+
+// serveFlags are the settings that are flags too: few, the rest is in the file.
+type serveFlags struct {
+	Data   string   `help:"Data folder; made if it does not exist. Default: data." type:"path"`
+	HTTP   string   `help:"Public address. Default: 127.0.0.1:8080." name:"http"`
+	Admin  string   `help:"Admin address: health, metrics, status. Default: 127.0.0.1:8082."`
+	Anchor []string `help:"Where checkpoints go, outside the data folder: a path or URL; may be repeated. 'none' for no anchor."`
+	Config string   `help:"Configuration file; see tidegate config doc." type:"path"`
+
+	NoProjector bool `help:"Take reports only; another run projects them. For measurements." hidden:""`
+}
+
+func (f serveFlags) config(con *console) (Config, error) {
+	cfg, err := LoadConfig(f.Config, con.environ)
+	if err != nil {
+		return cfg, err
+	}
+	set := func(to *string, v string) {
+		if v != "" {
+			*to = v
+		}
+	}
+	set(&cfg.Data, f.Data)
+	set(&cfg.HTTP, f.HTTP)
+	set(&cfg.Admin, f.Admin)
+	if len(f.Anchor) > 0 {
+		cfg.Anchors = f.Anchor
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("this configuration cannot work:\n%w\nEvery setting is explained by: tidegate config doc", err)
+	}
+	return cfg, nil
+}
+
+// rolesAlone are the roles of the second shape, which needs other storage.
+var rolesAlone = []string{"gateway", "trial", "projector", "outlet", "analysis", "notifier"}
+
+type serveCmd struct {
+	Role string `arg:"" optional:"" help:"One role alone. Without it all roles run in this process."`
+	serveFlags
+}
+
+// Help shows an example.
+func (serveCmd) Help() string {
+	return "Example: tidegate serve --data /var/lib/tidegate --anchor /mnt/other/tidegate.anchor\nStop with SIGTERM: requests in hand get their answers. kill -9 loses nothing acknowledged either."
+}
+
+// Run serves until a signal comes.
+func (c serveCmd) Run(ctx context.Context, con *console) error {
+	if c.Role != "" {
+		for _, r := range rolesAlone {
+			if r == c.Role {
+				return usageError{fmt.Errorf("the role %s on its own needs a journal that several processes can reach, and this data folder is SQLite: run `tidegate serve` without a role. Journals in PostgreSQL or Kafka are not part of this version", r)}
+			}
+		}
+		return usageError{fmt.Errorf("there is no role %q: %s, or none for all of them", c.Role, strings.Join(rolesAlone, ", "))}
+	}
+	cfg, err := c.config(con)
+	if err != nil {
+		return err
+	}
+	s, err := startServer(ctx, con, cfg, c.NoProjector)
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx)
+}
+
+// server is a node with its listeners.
+type server struct {
+	*node
+	noProjector   bool
+	public, admin net.Listener
+	gateway       *gateway.Server
+}
+
+// startServer does all that comes before the first request, in the order in
+// which it must be durable: folder and lock, keys, listeners, storage, roles.
+func startServer(ctx context.Context, con *console, cfg Config, noProjector bool) (*server, error) {
+	log := newLog(con.err, cfg.Log)
+	for _, w := range cfg.Warnings() {
+		log.Warn(w)
+	}
+	f, err := prepareFolder(cfg.Data, "serve", true, log)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{noProjector: noProjector}
+	if s.public, err = listen(cfg.HTTP, "http", "--http"); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	if s.admin, err = listen(cfg.Admin, "admin", "--admin"); err != nil {
+		return nil, errors.Join(err, s.public.Close(), f.close())
+	}
+	if err := f.lock.describe(lockFile{PID: os.Getpid(), Admin: s.admin.Addr().String(), What: "serve"}); err != nil {
+		return nil, errors.Join(err, s.closeListeners(), f.close())
+	}
+	roles := recordPath
+	if noProjector {
+		roles = recordPath[1:2]
+	}
+	if s.node, err = openNode(ctx, f, cfg, roles, log); err != nil {
+		return nil, errors.Join(err, s.closeListeners())
+	}
+	if s.gateway, err = gateway.New(s.options(con.version)); err != nil {
+		return nil, errors.Join(err, s.closeListeners(), s.node.close(context.WithoutCancel(ctx)))
+	}
+	log.Info("root key", "fingerprint", f.keys.Fingerprint(), "new", f.fresh)
+	return s, nil
+}
+
+func listen(addr, what, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: another program listens on %s already: stop it, or choose another address with %s", what, addr, flag)
+	case err != nil:
+		return nil, fmt.Errorf("%s: cannot listen on %s: %w", what, addr, err)
+	}
+	return l, nil
+}
+
+func (s *server) closeListeners() error { return errors.Join(s.public.Close(), s.admin.Close()) }
+
+// options hands the gateway what it needs.
+func (s *server) options(version string) gateway.Options {
+	c := gateway.NewDefaultConfig()
+	c.MaxConnections, c.MaxHandshakes, c.MaxBulks = s.cfg.Limits.Connections, s.cfg.Limits.Handshakes, s.cfg.Limits.Bulk
+	c.TLSCertFile, c.TLSKeyFile, c.TLSAllow12 = s.cfg.TLS.Cert, s.cfg.TLS.Key, s.cfg.TLS.MinVersion == "1.2"
+	if s.cfg.Limits.TrustedProxies != "" {
+		c.TrustedProxies = strings.Split(s.cfg.Limits.TrustedProxies, ",")
+	}
+	return gateway.Options{
+		Config: c, Log: s.log, Intake: s.intake, Tokens: s.keys, Credentials: s.vault, MeaningKey: s.keys.MeaningKey,
+		Reader: s.store, Frames: s.journal, Signer: s.keys.Signer, Root: s.keys.RootPublic(),
+		Certificates: s.keys.Certificates, Passed: s.projector.Passed,
+		Pending: func(ctx context.Context, shard uint32, after journal.Position) (map[string]uint64, error) {
+			return projector.PendingReports(ctx, s.journal, shard, after)
+		},
+		Lag: func(ctx context.Context) (gateway.Lag, error) {
+			l, err := s.projector.Lag(ctx)
+			return gateway.Lag(l), err
+		},
+		Control: s.control(), Dependencies: s.dependencies(), Version: version,
+	}
+}
+
+// stopGrace bounds the whole stop, so that a supervisor's 10 s are not passed.
+const stopGrace = 9500 * time.Millisecond
+
+// serve answers until ctx is done or a role fails; then it stops everything,
+// in order: listeners, intake with every waiter resolved, projector, storage.
+func (s *server) serve(ctx context.Context) error {
+	// The admin listener lives longest, so that a stop can be watched.
+	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	adminDone := make(chan error, 1)
+	go func() { adminDone <- s.gateway.ServeAdmin(adminCtx, s.admin) }()
+	publicCtx, stopPublic := context.WithCancel(ctx)
+	publicDone := make(chan error, 1)
+	go func() { publicDone <- s.gateway.ServePublic(publicCtx, s.public) }()
+	s.gateway.SetReady(true)
+	s.log.Info("serving", "http", s.public.Addr().String(), "admin", s.admin.Addr().String(), "data", s.dir)
+
+	var cause error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: requests in hand get their answers")
+	case cause = <-s.failed:
+		s.log.Error("stopping: a part of the process failed", "error", cause)
+	case cause = <-publicDone:
+		publicDone <- nil
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	s.gateway.SetReady(false)
+	stopPublic()
+	err := errors.Join(cause, <-publicDone, s.stopAll(limit))
+	stopAdmin()
+	err = errors.Join(err, <-adminDone, s.folder.close())
+	if err == nil {
+		s.log.Info("stopped cleanly")
+	}
+	return err
+}
+
+// dependencies are what /status names.
+func (s *server) dependencies() []gateway.Dependency {
+	state := func(ok bool, word, note string) gateway.State {
+		return gateway.State{OK: ok, State: word, Note: note}
+	}
+	deps := []gateway.Dependency{
+		{Name: "journal", Check: func() gateway.State {
+			st := s.intake.Stats()
+			switch {
+			case st.Unresolved:
+				return state(false, "unknown", "the outcome of a frame is unknown; it is repeated until it is known")
+			case st.Stopped:
+				return state(false, "stopped", "intake takes nothing: see the log")
+			}
+			return state(true, "serving", "")
+		}},
+		{Name: "projector", Check: func() gateway.State {
+			if s.noProjector {
+				return state(false, "off", "started with --no-projector")
+			}
+			if err := s.projector.Err(); err != nil {
+				return state(false, "stopped", err.Error())
+			}
+			return state(true, "serving", "")
+		}},
+		{Name: "vault", Check: func() gateway.State { return state(true, "serving", "") }},
+	}
+	for i, a := range s.anchors {
+		deps = append(deps, gateway.Dependency{Name: "anchor " + a.String(), Check: func() gateway.State {
+			if s.loop == nil {
+				return state(true, "waiting", "")
+			}
+			st := s.loop.Status()[i]
+			if st.Err != "" {
+				return gateway.State{State: "failing", Since: st.Failing, Note: st.Err}
+			}
+			return gateway.State{OK: true, State: "serving", Since: st.Written}
+		}})
+	}
+	return deps
+}
+
+// url is where phones reach the server.
+func (s *server) url() string {
+	scheme := "http"
+	if s.cfg.TLS.Cert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + s.public.Addr().String()
+}
