@@ -114,7 +114,7 @@ func TestTamperedKeysNeverTrustMore(t *testing.T) {
 		}
 		if leaked.Check(keys) == nil {
 			// A name such as "retired" that no longer reads takes the entry away. Leaving out a retirement is what a list's sender can
-			// always do: lists are fetched from the server over TLS, and docs/format.md §9 says so.
+			// always do: lists are fetched from the server over TLS, and docs/format.md §6 says so.
 			if name := string(data[max(0, bit/8-16):min(len(data), bit/8+16)]); !strings.Contains(name, "retired") {
 				t.Fatalf("bit %d of byte %d: a compromised key is trusted", bit%8, bit/8)
 			}

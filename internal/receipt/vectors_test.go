@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write testdata/format anew instead of c
 
 var vectorDir = filepath.Join("..", "..", "testdata", "format")
 
-// The shapes of testdata/format, described in docs/format.md §12.
+// The shapes of testdata/format, described in docs/format.md §14.
 type (
 	envelopeVector struct {
 		Name            string `json:"name"`

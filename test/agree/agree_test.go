@@ -187,6 +187,37 @@ func TestRepeatsAndOtherContent(t *testing.T) {
 	f.mustFail(t, "lost 0 altered 0 doubled 1")
 }
 
+func TestFactsThatAreNotReports(t *testing.T) {
+	f := newFolder(t)
+	w := f.writer
+	told := func(kind epro.Kind, body string) epro.Fact {
+		now := time.Now().UTC()
+		e := epro.Fact{
+			Envelope: epro.Envelope{Kind: kind, ID: epro.NewUUID(), Actor: epro.Actor{Type: epro.ActorSystem, ID: "test"}, OccurredAt: now, ReceivedAt: now, Meaning: epro.PlainMeaning([]byte(body))},
+			Salt:     epro.NewSalt(), Body: []byte(body),
+		}
+		e.BodyDigest = epro.BodyDigest(e.Salt, e.Body)
+		return e
+	}
+	j := f.open(t, sqlitejournal.Options{})
+	defer j.Close()
+	put := func(e epro.Fact) {
+		t.Helper()
+		s, _ := w.seal(t, e)
+		if _, err := j.Append(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(told(epro.KindRulesActivated, `{"ruleSet":"1","tz":"2026a"}`))
+	f.mustPass(t, "frames 1 facts 1")
+	wrong := told(epro.KindRulesActivated, `{"ruleSet":"2","tz":"2026a"}`)
+	wrong.Meaning[0] ^= 1
+	put(wrong)
+	f.mustFail(t, "frame 2, fact 0: its meaning digest is not its body's")
+	put(told(epro.Kind{Name: "report", Version: 2}, `{}`))
+	f.mustFail(t, "frame 3, fact 0: a kind or version this verifier does not know")
+}
+
 func TestErasedContent(t *testing.T) {
 	f := newFolder(t)
 	w := f.writer

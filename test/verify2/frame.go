@@ -20,7 +20,7 @@ const (
 
 type hash = [32]byte
 
-// header is docs/format.md §4, with its bytes.
+// header is docs/format.md §3, with its bytes.
 type header struct {
 	shard uint32
 	run   [16]byte
@@ -32,7 +32,7 @@ type header struct {
 	hash  hash
 }
 
-// envelope is docs/format.md §3, what of it a verifier uses.
+// envelope is docs/format.md §2, what of it a verifier uses.
 type envelope struct {
 	flags          uint16
 	kind           string

@@ -23,7 +23,7 @@ type report struct {
 	derived        bool
 	at             instant
 	offset         int16
-	meaning        []byte // canonical meaning, docs/format.md §10
+	meaning        []byte // canonical meaning, docs/format.md §8
 }
 
 // readReport reads a body that was taken, so one that is well-formed; it is not
@@ -126,7 +126,7 @@ func derivedID(trial, patient string, at instant) [16]byte {
 	return id
 }
 
-// canonicalJSON is docs/format.md §9 by way of a decoded tree, unlike the
+// canonicalJSON is docs/format.md §7 by way of a decoded tree, unlike the
 // product, which never builds one.
 func canonicalJSON(raw []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -201,7 +201,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// canonicalNumber writes ±0.d × 10^n as docs/format.md §9 says.
+// canonicalNumber writes ±0.d × 10^n as docs/format.md §7 says.
 func canonicalNumber(s string) (string, error) {
 	sign := ""
 	if strings.HasPrefix(s, "-") {

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// receipt is docs/format.md §7.
+// receipt is docs/format.md §5.
 type receipt struct {
 	class     byte
 	key       [8]byte
@@ -114,7 +114,7 @@ func (l keyList) signed(r *receipt) error {
 }
 
 // readKeys reads the answer of GET /v1/keys and checks it against the root key's
-// fingerprint (docs/format.md §8).
+// fingerprint (docs/format.md §6).
 func readKeys(data []byte, fingerprint string) (keyList, error) {
 	var in struct {
 		Root struct {
