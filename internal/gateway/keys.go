@@ -42,7 +42,8 @@ func (s *Server) getKeys(c *gin.Context) error {
 			if err := json.Unmarshal(f.Body, &r); err != nil {
 				return fmt.Errorf("read a key.retired fact: %w", err)
 			}
-			if i, known := at[r.KeyID]; known && certs[i].Retired == nil {
+			// A key that was rotated may turn out to be compromised later: the graver word stays.
+			if i, known := at[r.KeyID]; known && (certs[i].Retired == nil || certs[i].Retired.Reason == receipt.RetiredRotated) {
 				certs[i].Retired = &r
 			}
 		}
