@@ -61,6 +61,9 @@ type Input struct {
 	Progress   func(Progress)
 }
 
+// damaged is a journal that was opened although it had to be refused.
+type damaged interface{ Damage() error }
+
 // Run audits. An error means that the audit could not be done; what is wrong
 // with the data is in the result. Memory: about 110 bytes for each
 // acknowledgement, 24 bytes for each report when there are tables, 50 bytes for
@@ -80,6 +83,9 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 			return nil, err
 		}
 	}
+	if j, ok := in.Journal.(damaged); ok && j.Damage() != nil {
+		a.general("read", "%v", j.Damage())
+	}
 	shards := in.Journal.Properties().Shards
 	if in.Tables != nil {
 		if err := a.openBooks(ctx, shards); err != nil {
@@ -93,7 +99,9 @@ func Run(ctx context.Context, in Input) (*Result, error) {
 			return nil, err
 		}
 	}
-	a.closeErased()
+	if err := a.closeErased(ctx); err != nil {
+		return nil, err
+	}
 	a.closeAnchors()
 	if in.Tables != nil {
 		if err := a.closeBooks(ctx); err != nil {
@@ -116,15 +124,16 @@ type audit struct {
 	res    *Result
 	trials map[string]*Books
 
-	books   *ledger
-	acks    *ackIndex
-	anchors []*anchorCheck
-	eras    map[string]uint64 // anchor digests that era.opened facts cite, to the era
-	shards  map[uint32]uint64 // frames of each shard, for anchors
-	ends    map[uint32]journal.Position
+	books    *ledger
+	acks     *ackIndex
+	anchors  []*anchorCheck
+	eras     map[string]uint64 // anchor digests that era.opened facts cite, to the era
+	eraFacts map[epro.UUID]struct{}
+	shards   map[uint32]uint64 // frames of each shard, for anchors
+	ends     map[uint32]journal.Position
 
-	erasedContent map[epro.Digest]place // leaves whose content is gone
-	erasedFacts   map[epro.Digest]place // leaves that erased facts name
+	erasedContent map[epro.Digest]place   // leaves whose content is gone
+	erasedFacts   map[epro.Digest]erasure // leaves that erased facts name
 }
 
 // place is where a fact or a frame lies.
@@ -173,16 +182,46 @@ func (a *audit) total() {
 	slices.SortFunc(a.res.Trials, func(x, y Books) int { return strings.Compare(x.Trial, y.Trial) })
 }
 
+// erasure is an erased fact.
+type erasure struct {
+	place
+	id epro.UUID
+}
+
 // closeErased compares what was erased with the facts that say so.
-func (a *audit) closeErased() {
+func (a *audit) closeErased(ctx context.Context) error {
 	for leaf, p := range a.erasedContent {
 		if _, ok := a.erasedFacts[leaf]; !ok {
 			a.find(p, "erased", "salt and body are gone, and no erased fact says why")
 		}
 	}
-	for leaf, p := range a.erasedFacts {
-		if _, ok := a.erasedContent[leaf]; !ok {
-			a.find(p, "erased", "this erased fact names a fact (leaf %s) whose content is still there, or that is not in the journal", leaf)
+	for leaf, e := range a.erasedFacts {
+		if _, ok := a.erasedContent[leaf]; ok {
+			continue
+		}
+		rejected, err := a.rejected(ctx, e.id)
+		if err != nil {
+			return err
+		}
+		if !rejected {
+			a.find(e.place, "erased", "this erased fact names a fact (leaf %s) whose content is still there, or that is not in the journal", leaf)
 		}
 	}
+	return nil
+}
+
+// rejected says whether the projector rejected a command, which then changed
+// nothing. Without tables nobody knows.
+func (a *audit) rejected(ctx context.Context, id epro.UUID) (bool, error) {
+	if a.in.Tables == nil {
+		return false, nil
+	}
+	o, err := a.in.Tables.Outcome(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, tablesError(err)
+	}
+	return !o.Applied, nil
 }

@@ -269,9 +269,9 @@ func (w *shardWalk) fact(ctx context.Context, at place, e *journal.Entry, acked 
 	}
 	switch env.Kind {
 	case epro.KindErased:
-		w.erasedFact(at, e)
+		w.erasedFact(at, env.ID, e)
 	case epro.KindEraOpened:
-		w.eraFact(at, e)
+		return w.eraFact(ctx, at, env.ID, e)
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func (w *shardWalk) reportMeaning(at place, env *epro.Envelope, e *journal.Entry
 	}
 }
 
-func (w *shardWalk) erasedFact(at place, e *journal.Entry) {
+func (w *shardWalk) erasedFact(at place, id epro.UUID, e *journal.Entry) {
 	var body epro.Erased
 	err := json.Unmarshal(e.Body, &body)
 	leaf, err2 := hex.DecodeString(body.Leaf)
@@ -298,18 +298,24 @@ func (w *shardWalk) erasedFact(at place, e *journal.Entry) {
 		return
 	}
 	if w.erasedFacts == nil {
-		w.erasedFacts = map[epro.Digest]place{}
+		w.erasedFacts = map[epro.Digest]erasure{}
 	}
-	w.erasedFacts[epro.Digest(leaf)] = at
+	w.erasedFacts[epro.Digest(leaf)] = erasure{at, id}
 }
 
-func (w *shardWalk) eraFact(at place, e *journal.Entry) {
+func (w *shardWalk) eraFact(ctx context.Context, at place, id epro.UUID, e *journal.Entry) error {
+	if _, again := w.eraFacts[id]; again {
+		return nil // the same command, asked again: the first one stands
+	}
 	body, ok := receipt.EraOf(e)
 	before := w.frames - 1 // this frame is counted already
+	if rejected, err := w.rejected(ctx, id); err != nil || rejected {
+		return err
+	}
 	switch {
 	case !ok:
 		w.find(at, "era", "this era.opened fact cannot be read")
-		return
+		return nil
 	case body.Era != w.era+1:
 		w.find(at, "era", "it opens era %d, and the one before it is %d", body.Era, w.era)
 	case body.Frames != before:
@@ -317,11 +323,13 @@ func (w *shardWalk) eraFact(at place, e *journal.Entry) {
 	}
 	w.era = max(w.era, body.Era)
 	if w.eras == nil {
-		w.eras = map[string]uint64{}
+		w.eras, w.eraFacts = map[string]uint64{}, map[epro.UUID]struct{}{}
 	}
 	w.eras[body.AnchorDigest] = body.Era
+	w.eraFacts[id] = struct{}{}
 	w.res.note("era %d was opened at position %d: the journal had %d frames and the anchor had seen %d; what the fact says of the reason is in the audit",
 		body.Era, at.position, body.Frames, body.AnchorFrames)
+	return nil
 }
 
 // rightEdge is a tree of which only the right edge is kept: the largest whole

@@ -31,6 +31,9 @@ type Options struct {
 	// ReadOnly opens an existing journal for reading, also beside a process that
 	// writes it. It changes nothing in the file or its -wal.
 	ReadOnly bool
+	// Audit, with ReadOnly, opens a damaged journal too, as far as SQLite can read
+	// it: the auditor is to name what is wrong. See [Journal.Damage].
+	Audit bool
 	// Readers is how many reads can run at once (default 4).
 	Readers int
 	// CheckpointBytes is the size of the -wal, in bytes, from which it is folded
@@ -61,6 +64,7 @@ type Journal struct {
 	warned  bool
 
 	readers chan *conn // nil stands for a connection to be opened
+	damage  error      // why a journal opened for an audit would have been refused
 
 	mu       sync.Mutex
 	last     journal.Position
@@ -142,7 +146,11 @@ func (j *Journal) open(ctx context.Context) (err error) {
 			r.close()
 		}
 	}()
-	if j.last, err = r.verify(ctx, unclean && !j.opts.ReadOnly); err != nil {
+	j.last, err = r.verify(ctx, unclean && !j.opts.ReadOnly)
+	if err != nil && j.opts.ReadOnly && j.opts.Audit {
+		j.damage, err = explain(err), nil
+	}
+	if err != nil {
 		return explain(err)
 	}
 	if !j.opts.ReadOnly {
@@ -165,6 +173,10 @@ func (j *Journal) open(ctx context.Context) (err error) {
 	j.writer <- struct{}{}
 	return nil
 }
+
+// Damage is why [Open] would have refused the file had it not been opened for an
+// audit; nil when it would not.
+func (j *Journal) Damage() error { return j.damage }
 
 // Properties says what the journal promises.
 func (j *Journal) Properties() journal.Properties {
