@@ -17,6 +17,8 @@ var (
 	ErrNewer = errors.New("this journal was written by a newer tidegate: install that version; nothing of this frame was applied")
 	// ErrDamaged: a frame that does not fit its hashes, its run or the journal.
 	ErrDamaged = errors.New("the journal is damaged or was tampered with here: run `tidegate verify`; nothing of this frame was applied")
+	// errPanic: a fault of this program.
+	errPanic = errors.New("a rule panicked: this is a fault in tidegate, please report it; nothing of this frame was applied")
 	// ErrRules: no rule set, or one that this binary does not have.
 	ErrRules = errors.New("facts cannot be judged without the journal's rule set; nothing of this frame was applied")
 )
@@ -69,10 +71,15 @@ type fact struct {
 
 // prepare checks the bytes of a frame against their hashes and decodes its
 // facts. An error is a [*StopError].
-func prepare(shard uint32, rec journal.Record) (*frame, error) {
+func prepare(shard uint32, rec journal.Record) (_ *frame, err error) {
 	stop := func(index int, kind, reason string, err error) error {
 		return &StopError{Shard: shard, Position: rec.Position, Index: index, Kind: kind, Reason: reason, Err: err}
 	}
+	defer func() {
+		if r := recover(); r != nil { // never its value: it may hold content
+			err = stop(-1, "", fmt.Sprintf("%T", r), errPanic)
+		}
+	}()
 	f, err := journal.DecodeFrame(rec.Bytes)
 	if err != nil {
 		return nil, stop(-1, "", err.Error(), ErrDamaged)

@@ -130,10 +130,8 @@ func (p *Projector) Run(ctx context.Context) error {
 // final says whether trying again cannot help.
 func final(err error) bool {
 	var stop *StopError
-	return errors.As(err, &stop) || errors.Is(err, store.ErrFenced) || errors.Is(err, journal.ErrClosed) || errors.Is(err, errPanic)
+	return errors.As(err, &stop) || errors.Is(err, store.ErrFenced) || errors.Is(err, journal.ErrClosed)
 }
-
-var errPanic = errors.New("panic in a rule")
 
 func (p *Projector) setErr(err error) { p.err.Store(&err) }
 
@@ -199,7 +197,7 @@ func (p *Projector) applyBatch(ctx context.Context, a *applier, frames []*frame)
 		defer func() {
 			// Rolled back like any error; without the value, which may hold content.
 			if r := recover(); r != nil {
-				err = a.stop(-1, "", fmt.Sprintf("%v (%T)", errPanic, r), errPanic)
+				err = a.stop(-1, "", fmt.Sprintf("%T", r), errPanic)
 			}
 		}()
 		for _, f := range frames {
