@@ -77,11 +77,7 @@ func (k *Keys) read(name string, want map[string]int) (*keyFile, error) {
 
 func (k *Keys) loadSigning(entries []fs.DirEntry) error {
 	for _, e := range entries {
-		id, ok := strings.CutPrefix(e.Name(), "signing-")
-		if !ok {
-			continue
-		}
-		if id, ok = strings.CutSuffix(id, ".key"); !ok {
+		if ok, _ := filepath.Match(signingFile("*"), e.Name()); !ok {
 			continue
 		}
 		f, err := k.read(e.Name(), map[string]int{tagSigning: signingBytes})
@@ -91,9 +87,6 @@ func (k *Keys) loadSigning(entries []fs.DirEntry) error {
 		key, err := decodeSigning(f, k.root)
 		if err != nil {
 			return err
-		}
-		if key.certificate.KeyID != id {
-			return &KeyFileError{Path: f.path, Problem: "holds another key than its name says", Remedy: restoreIt}
 		}
 		k.signing = append(k.signing, key)
 	}

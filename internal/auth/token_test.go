@@ -100,6 +100,22 @@ func TestTokenLayout(t *testing.T) {
 		t.Errorf("relay's token\n got %s\nwant %s", got, want)
 	}
 
+	// Even under a fitting MAC there is one form only.
+	head := append([]byte{1, 2, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}, expires...)
+	for name, tail := range map[string]string{
+		"sites not sorted": "\x04T001\x06clinic\x02\x03S02\x03S01",
+		"a site twice":     "\x04T001\x06clinic\x02\x03S01\x03S01",
+		"an empty site":    "\x04T001\x06clinic\x01\x00",
+		"bytes after":      "\x04T001\x06clinic\x00\x00",
+		"no sites' number": "\x04T001\x06clinic",
+		"33 sites":         "\x04T001\x06clinic\x21" + strings.Repeat("\x03S01", 33),
+		"control in name":  "\x04T001\x06clini\n\x00",
+	} {
+		if _, err := k.Verify(seal("tgl1_", append(bytes.Clone(head), tail...)), now); !errors.Is(err, auth.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
 	secret = payload(t, filepath.Join(dir, "meaning.key"), 32)
 	if key, err = hkdf.Key(sha256.New, secret, nil, "tidegate-meaning-v1|T001", 32); err != nil {
 		t.Fatal(err)
