@@ -21,7 +21,10 @@ import (
 const (
 	applicationID = 0x54474A31 // "TGJ1"
 	formatVersion = 1
-	pageBytes     = 4096
+	// A frame of 256 facts costs less than half the processor time of that with
+	// SQLite's usual 4096, and one of a single fact the same (BenchmarkAppend in
+	// memory); 16384 gains little more and writes twice as much for a small frame.
+	pageBytes = 8192
 )
 
 // The schema. Bytes 13 to 36 of a frame are the run and the number in its

@@ -105,12 +105,12 @@ func TestRefusals(t *testing.T) {
 		"LastBody":      {spoil: statement("UPDATE frames SET frame = CAST(substr(frame, 1, length(frame)-1) || x'00' AS BLOB) WHERE position = 5"), want: "the last frame, 5"},
 		"LastCut":       {spoil: statement("UPDATE frames SET frame = substr(frame, 1, 300) WHERE position = 5"), want: "the last frame, 5"},
 		"HalfFile":      {spoil: func(t *testing.T, p string) { halve(t, p) }, want: "damaged"},
-		"Page":          {spoil: edit(4096, bytes.Repeat([]byte{0xaa}, 64)...), want: "damaged"},
+		"Page":          {spoil: edit(8192, bytes.Repeat([]byte{0xaa}, 64)...), want: "damaged"},
 		"Structure": {unclean: true, spoil: func(t *testing.T, p string) {
 			// The index's root page, folded into the file, and an -wal that says the
 			// last writer did not close it.
 			statement("PRAGMA wal_checkpoint(TRUNCATE)")(t, p)
-			edit(2*4096+200, bytes.Repeat([]byte{0x55}, 3800)...)(t, p)
+			edit(2*8192+200, bytes.Repeat([]byte{0x55}, 7990)...)(t, p)
 			write(t, p+"-wal", []byte("torn"))
 		}, want: "damaged"},
 	} {

@@ -3,7 +3,9 @@
 package sqlitejournal_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"unsafe"
@@ -11,6 +13,8 @@ import (
 	"modernc.org/libc"
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/journal/journaltest"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
 )
 
@@ -26,7 +30,7 @@ type ioFault struct {
 	torn      bool  // whether a write is carried out by half
 	sticky    bool  // whether all later calls fail too, until disarmed
 	hit       string
-	calls     int
+	since     []string // the calls after the one that failed
 }
 
 var vfsFault ioFault
@@ -35,6 +39,7 @@ func (f *ioFault) arm(n int, rc int32, done, torn, sticky bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.countdown, f.rc, f.done, f.torn, f.sticky, f.hit = n, rc, done, torn, sticky, ""
+	f.since = nil
 }
 
 func (f *ioFault) disarm() string {
@@ -47,8 +52,10 @@ func (f *ioFault) disarm() string {
 func (f *ioFault) strike(call string) (fails bool, rc int32, done, torn bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls++
 	if f.countdown == 0 {
+		if f.hit != "" {
+			f.since = append(f.since, call)
+		}
 		return false, 0, false, false
 	}
 	if f.countdown > 1 {
@@ -212,4 +219,45 @@ func TestEveryWritingCallFails(t *testing.T) {
 			t.Logf("failed once each: %v", hits)
 		})
 	}
+}
+
+// A sync that failed may have thrown away what it was to keep, and one that is
+// repeated then succeeds on nothing. So before the frame is acknowledged at the
+// second try, all of the -wal has been written elsewhere, or given up.
+func TestFailedSyncIsNotRepeated(t *testing.T) {
+	vfs := registerVFS()
+	for _, done := range []bool{false, true} {
+		for n := 1; !failedSync(t, vfs, n, done); n++ {
+			if n > 50 {
+				t.Fatal("a commit without a sync")
+			}
+		}
+	}
+}
+
+// failedSync makes the n-th call of a commit fail; false when that is not yet
+// the sync.
+func failedSync(t *testing.T, vfs string, n int, done bool) bool {
+	j := must(sqlitejournal.OpenVFS(t.Context(), memoryDir(t)+"/journal.db", sqlitejournal.Options{}, vfs))(t)
+	defer j.Close()
+	frames := journaltest.Chain(6, 20)
+	journaltest.MustAppend(t, j, frames[:3]...)
+	vfsFault.arm(n, sqlite3.SQLITE_IOERR_FSYNC, done, false, false)
+	_, err := j.Append(t.Context(), frames[3])
+	if hit := vfsFault.disarm(); hit != "sync" {
+		return false
+	}
+	if err == nil || errors.Is(err, journal.ErrNotAppended) {
+		t.Fatalf("after a failed sync: %v, want an unknown outcome", err)
+	}
+	journaltest.MustAppend(t, j, frames[3])
+	vfsFault.mu.Lock()
+	since := vfsFault.since
+	vfsFault.mu.Unlock()
+	if !slices.Contains(since, "truncate") {
+		t.Errorf("acknowledged on the strength of a -wal whose sync failed: %v", since)
+	}
+	journaltest.MustAppend(t, j, frames[4:]...)
+	complete(t, j, frames)
+	return true
 }
