@@ -313,3 +313,52 @@ func list(res *verify.Result) string {
 	}
 	return b.String()
 }
+
+// withTablesOf gives fn the same installation in a folder of its own, with the
+// journal at path and tables made from it.
+func (w *world) withTablesOf(t *testing.T, path string, fn func(*world)) {
+	t.Helper()
+	other := *w
+	other.t, other.dir = t, t.TempDir()
+	b, err := os.ReadFile(path)
+	w.must(err)
+	w.must(os.WriteFile(other.journalPath(), b, 0o600))
+	if wal, err := os.ReadFile(path + "-wal"); err == nil {
+		w.must(os.WriteFile(other.journalPath()+"-wal", wal, 0o600))
+	}
+	other.open()
+	other.project()
+	other.close()
+	other.anchor = w.anchor
+	fn(&other)
+}
+
+// frozenTables are the tables, open until the test ends.
+func (w *world) frozenTables() *sqlitestore.Store {
+	w.t.Helper()
+	s, err := sqlitestore.Open(w.t.Context(), w.storePath())
+	w.must(err)
+	w.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// sameFrames says whether the journal at path gives exactly the frames that
+// were appended.
+func (w *world) sameFrames(t *testing.T, path string) bool {
+	t.Helper()
+	j, err := sqlitejournal.Open(t.Context(), path, sqlitejournal.Options{ReadOnly: true, Audit: true})
+	if err != nil {
+		return false
+	}
+	defer j.Close()
+	records, err := j.Read(t.Context(), 0, 0, 100)
+	if err != nil || len(records) != len(w.frames) {
+		return false
+	}
+	for i := range records {
+		if !bytes.Equal(records[i].Bytes, w.frames[i].Bytes) {
+			return false
+		}
+	}
+	return true
+}
