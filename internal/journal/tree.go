@@ -134,7 +134,7 @@ func (t *Tree) subtree(lo, hi int) epro.Digest {
 // that the proof has not the length it must have.
 func TreeFromRange(leaves []epro.Digest, from, count int, proof []epro.Digest) (root epro.Digest, path func(i int) []epro.Digest, ok bool) {
 	to := from + len(leaves)
-	if len(leaves) == 0 || from < 0 || to > count || count > MaxFacts {
+	if len(leaves) == 0 || from < 0 || count > MaxFacts || from > count-len(leaves) { // so that to cannot overflow
 		return epro.Digest{}, nil, false
 	}
 	known := map[[2]int]epro.Digest{}

@@ -3,6 +3,7 @@ package journal_test
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"testing"
 
 	"github.com/tidegate/tidegate/internal/epro"
@@ -189,11 +190,16 @@ func wrongProofs(t *testing.T, d []epro.Digest, from, to int, proof []epro.Diges
 
 func TestTreeFromRangeBounds(t *testing.T) {
 	d := leaves(4)
+	root := journal.TreeRoot(d)
 	for _, c := range []struct{ from, count, n int }{
-		{-1, 4, 2}, {3, 4, 2}, {0, 4, 0}, {0, 0, 1}, {0, journal.MaxFacts + 1, 2}, {1 << 62, 1 << 62, 2}, {1<<63 - 1, 4, 2},
+		{-1, 4, 2}, {3, 4, 2}, {4, 4, 1}, {0, 4, 0}, {0, 0, 1}, {0, journal.MaxFacts + 1, 2}, {math.MaxInt, math.MaxInt, 2}, {math.MaxInt, 4, 2}, {math.MinInt, 4, 2},
 	} {
-		if _, _, ok := journal.TreeFromRange(d[:c.n], c.from, c.count, nil); ok {
-			t.Errorf("%+v passes", c)
+		// The root itself as the only hash: what a forger gives who wants leaves to
+		// pass that are not in the tree at all.
+		for _, proof := range [][]epro.Digest{nil, {root}} {
+			if _, _, ok := journal.TreeFromRange(d[:c.n], c.from, c.count, proof); ok {
+				t.Errorf("%+v with %d hashes passes", c, len(proof))
+			}
 		}
 	}
 }
