@@ -399,4 +399,3 @@ func (r *reader) OwnReports(ctx context.Context, trial, patient string, p store.
 }
 
 var errDown = errors.New("tables are down")
-
