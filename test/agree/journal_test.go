@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -111,10 +110,8 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
-// writer makes frames as the intake does and acknowledges them.
+// writer makes frames as the intake does and acknowledges them. For one goroutine at a time.
 type writer struct {
-	mu      sync.Mutex
-	key     ed25519.PrivateKey
 	signer  *receipt.Signer
 	meaning epro.MeaningKey
 	head    journal.Header
@@ -147,7 +144,7 @@ func newFolder(t *testing.T) *folder {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { acks.Close() })
-	w := &writer{key: key, signer: receipt.NewSigner(key), acks: acks}
+	w := &writer{signer: receipt.NewSigner(key), acks: acks}
 	_, _ = rand.Read(w.head.Run[:])
 	_, _ = rand.Read(w.meaning[:])
 	f.writer = w

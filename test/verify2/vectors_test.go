@@ -79,7 +79,9 @@ func TestEnvelopeVectors(t *testing.T) {
 		id = fmt.Sprintf("%s-%s-%s-%s-%s", id[:8], id[8:12], id[12:16], id[16:20], id[20:])
 		want := envelope{
 			v.Flags, v.Kind, v.KindVersion, got.id, v.Trial, v.Subject, v.ActorType, v.Actor, v.Device, v.TokenKey, v.Epoch,
-			instant{v.OccurredSeconds, v.OccurredNanos}, v.OffsetMinutes, instant{v.ReceivedSeconds, v.ReceivedNanos},
+			instant{v.OccurredSeconds, v.OccurredNanos},
+			v.OffsetMinutes,
+			instant{v.ReceivedSeconds, v.ReceivedNanos},
 			rawHash(t, v.BodyDigest), rawHash(t, v.Meaning),
 		}
 		if got != want || id != v.ID {
