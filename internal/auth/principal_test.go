@@ -34,7 +34,7 @@ var allowed = map[auth.Action]struct{ roles, reach string }{
 	auth.ActionQuarantineList:          {"CIMDU", "site"},
 	auth.ActionConflictList:            {"CIMDU", "site"},
 	auth.ActionReportResolve:           {"CID", "site"},
-	auth.ActionBooksRead:               {"MDSAU", "trial"},
+	auth.ActionBooksRead:               {"CIMDSAU", "trial"},
 	auth.ActionAuditRead:               {"IMDAU", "site"},
 	auth.ActionStaffManage:             {"A", "trial"},
 	auth.ActionKeysRead:                {"CIMDSAU", "public"},

@@ -113,10 +113,10 @@ func allow(list ...Action) actions {
 var matrix = map[Role]actions{
 	RoleCoordinator: allow(ActionTrialList, ActionSiteList, ActionParticipantList, ActionParticipantEnroll, ActionParticipantWithdraw,
 		ActionParticipantRevokeTokens, ActionReportList, ActionReportExport, ActionQuarantineList, ActionConflictList, ActionReportResolve,
-		ActionKeysRead),
+		ActionBooksRead, ActionKeysRead),
 	RoleInvestigator: allow(ActionTrialList, ActionSiteList, ActionParticipantList, ActionParticipantEnroll, ActionParticipantWithdraw,
 		ActionParticipantRevokeTokens, ActionReportList, ActionReportExport, ActionQuarantineList, ActionConflictList, ActionReportResolve,
-		ActionAuditRead, ActionKeysRead),
+		ActionBooksRead, ActionAuditRead, ActionKeysRead),
 	RoleMonitor: allow(ActionTrialList, ActionSiteList, ActionParticipantList, ActionReportList, ActionQuarantineList, ActionConflictList,
 		ActionBooksRead, ActionAuditRead, ActionKeysRead),
 	RoleDataManager: allow(ActionTrialList, ActionSiteList, ActionParticipantList, ActionInstrumentPublish, ActionReportList,
