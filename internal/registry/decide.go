@@ -310,7 +310,9 @@ func (d *decision) resolved(b epro.ReportResolved) Change {
 
 // erased marks a report whose words were destroyed. A projector that still has
 // the words checks what the fact says of them; one that reads the journal after
-// the destruction takes its word.
+// the destruction takes its word. Both come to the same as long as words are
+// destroyed only when the first `erased` fact about them was applied: whoever
+// destroys must look at its outcome first, and stop when it was rejected.
 func (d *decision) erased(b epro.Erased) Change {
 	c := Change{Summary: "words of report " + b.FactID.String() + " destroyed", Reason: b.Reason}
 	if b.Disposition == epro.Duplicate {
