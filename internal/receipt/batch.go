@@ -93,9 +93,6 @@ func (b *Batch) Receipts(lines []Line) ([]*Receipt, error) {
 		}
 		proof[i] = epro.Digest(raw)
 	}
-	if b.From < 0 || b.From > int(h.Count)-len(lines) {
-		return nil, fmt.Errorf("%w: lines beyond the frame's facts", ErrReceipt)
-	}
 	leaves := make([]epro.Digest, len(lines))
 	for i := range lines {
 		leaves[i] = epro.Leaf(lines[i].Envelope)
