@@ -3,6 +3,7 @@ package sqlitestore
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"strings"
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/store"
@@ -37,7 +38,8 @@ func rowCursor(list byte, row int64) string {
 
 func openCursor(list byte, s string) ([]byte, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < 2 || b[0] != list {
+	// The decoder skips line ends; a cursor has one form only.
+	if err != nil || len(b) < 2 || b[0] != list || strings.ContainsAny(s, "\r\n") {
 		return nil, store.ErrCursor
 	}
 	return b[1:], nil

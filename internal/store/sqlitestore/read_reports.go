@@ -52,8 +52,8 @@ func (s *Store) Reports(ctx context.Context, trial string, f store.ReportFilter,
 	return list, next, err
 }
 
-// EachReport implements [store.Reader]. Reports that are projected meanwhile
-// come at the end.
+// EachReport implements [store.Reader]. Of the reports that are projected
+// meanwhile it may show the first ones, at the end.
 func (s *Store) EachReport(ctx context.Context, trial string, f store.ReportFilter, fn func(*store.Report) error) error {
 	page := make([]store.Report, 0, streamPage)
 	for after := int64(0); ; {
