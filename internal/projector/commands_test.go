@@ -351,8 +351,6 @@ func TestCheckpointIsTheTreeOfHeaders(t *testing.T) {
 func TestPendingReports(t *testing.T) {
 	w := newWorld(t)
 	w.seed(2)
-	after := w.commit()
-	_ = after
 	end, _ := w.journal.End(t.Context(), 0)
 	for i := range 5 {
 		w.tell(w.report("T001", "P-1", w.newID(), i))

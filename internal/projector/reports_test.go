@@ -116,9 +116,6 @@ func TestQuarantineReasons(t *testing.T) {
 			if r.Disposition != want || !slices.Equal(r.Reasons, test.want) {
 				t.Errorf("disposition %s %v, want %s %v", r.Disposition, r.Reasons, want, test.want)
 			}
-			for _, id := range []epro.UUID{} {
-				_ = id
-			}
 			all := reports(t, s, "T001")
 			last := all[len(all)-1]
 			wantNeighbour := epro.Recorded
