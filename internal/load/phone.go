@@ -86,18 +86,21 @@ func (p *phones) report(i int) report {
 	return r
 }
 
+// firstEpoch is that of every token before the first revocation.
+const firstEpoch = 1
+
 // token is phone i's own. It is the same at each try: device-bound and long-lived.
 func (p *phones) token(i int) (string, error) {
 	return p.opts.Keys.Mint(auth.Claims{
 		Kind: auth.KindParticipant, Scope: auth.ScopeSubmit, Trial: p.opts.Trial,
-		Participant: p.patient(i), Device: "load", Expires: p.expires,
+		Participant: p.patient(i), Device: "load", Epoch: firstEpoch, Expires: p.expires,
 	})
 }
 
 // relayToken is that of a relay of every site of the trial.
 func (p *phones) relayToken() (string, error) {
 	return p.opts.Keys.Mint(auth.Claims{
-		Kind: auth.KindRelay, Scope: auth.ScopeRelay, Trial: p.opts.Trial, Relay: "load", Expires: p.expires,
+		Kind: auth.KindRelay, Scope: auth.ScopeRelay, Trial: p.opts.Trial, Relay: "load", Epoch: firstEpoch, Expires: p.expires,
 	})
 }
 
