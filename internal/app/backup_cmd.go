@@ -16,23 +16,23 @@ import (
 func joinClose(err, closing error) error { return errors.Join(err, closing) }
 
 type backupCmd struct {
-	Data string `help:"Data folder." default:"data" type:"path"`
-	To   string `help:"Folder for the backup; must not exist or be empty." required:"" type:"path"`
+	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
+	To   string `help:"Folder for the backup; must not exist, or be empty." required:"" type:"path"`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (backupCmd) Help() string {
-	return `Copies keys, vault and journal consistently, also while a server runs. The tables are not copied:
+	return help(`Copies keys, vault and journal consistently, also while a server runs. The tables are not copied:
 they are made again from the journal. A plain copy of the files of a running server is not a backup:
 journal.db without its journal.db-wal lacks the newest frames.
-The backup holds health data and all secret keys: keep it as safe as the data folder.
-Example: tidegate backup --data data --to /mnt/backup/2026-11-24`
+The backup holds health data and all secret keys: keep it as safe as the data folder.`, "tidegate backup --data data --to /mnt/backup/2026-11-24")
 }
 
 // Run makes a backup. Keys first, journal last: every key that signed a frame
 // in the copy is in the copy too.
 func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
-	if _, err := auth.LoadKeys(filepath.Join(c.Data, folderKeys)); err != nil {
+	if _, err := keysOf(c.Data); err != nil {
 		return err
 	}
 	if err := emptyFolder(c.To); err != nil {
@@ -66,6 +66,9 @@ func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
 	end, err := j.End(ctx, shard)
 	if err = joinClose(err, j.Close()); err != nil {
 		return fmt.Errorf("the copy cannot be read back: %w", err)
+	}
+	if c.JSON {
+		return con.printJSON(map[string]any{"backup": c.To, "position": end.Position})
 	}
 	con.printf("%s holds the journal up to position %d, the vault and the keys.\nProve it with: tidegate verify --data %s\n", c.To, end.Position, c.To)
 	return nil
@@ -110,20 +113,25 @@ func syncFolder(dir string) error {
 }
 
 type restoreCmd struct {
-	Data string `help:"Data folder to make; must not exist or be empty." required:"" type:"path"`
+	Data string `help:"Data folder to make; must not exist, or be empty." required:"" type:"path"`
 	From string `help:"Folder of the backup." required:"" type:"path"`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (restoreCmd) Help() string {
-	return `Copies a backup into a new data folder and makes the tables again. When reports were acknowledged after
+	return help(`Copies a backup into a new data folder and makes the tables again. When reports were acknowledged after
 the backup, the journal now ends below its last anchor: a server then refuses to start until the gap
-is accepted with "tidegate era open". Phones that still hold those reports send them again.
-Example: tidegate restore --from /mnt/backup/2026-11-24 --data data`
+is accepted with "tidegate era open". Phones that still hold those reports send them again.`, "tidegate restore --from /mnt/backup/2026-11-24 --data data")
 }
 
 // Run brings a backup back.
 func (c restoreCmd) Run(ctx context.Context, con *console) error {
+	for _, name := range []string{fileJournal, fileVault, folderKeys} {
+		if !exists(filepath.Join(c.From, name)) {
+			return fmt.Errorf("%s is no backup: it has no %s", c.From, name)
+		}
+	}
 	if _, err := auth.LoadKeys(filepath.Join(c.From, folderKeys)); err != nil {
 		return fmt.Errorf("%s holds no usable keys: %w", c.From, err)
 	}
@@ -143,7 +151,7 @@ func (c restoreCmd) Run(ctx context.Context, con *console) error {
 	if err := syncFolder(c.Data); err != nil {
 		return err
 	}
-	if err := (rebuildCmd{Data: c.Data}).Run(ctx, con); err != nil {
+	if err := (rebuildCmd{Data: c.Data, JSON: c.JSON}).Run(ctx, con); err != nil || c.JSON {
 		return err
 	}
 	con.printf("Prove it with: tidegate verify --data %s\n", c.Data)

@@ -5,6 +5,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -101,7 +102,7 @@ func Main(version string, args []string, in io.Reader, out, errw io.Writer) int 
 		return exit // --help has printed
 	}
 	if err != nil {
-		_, _ = fmt.Fprintf(errw, "tidegate: %v\nTry: tidegate --help\n", err)
+		_, _ = fmt.Fprintf(errw, "tidegate: %v\nTry: %s --help\n", err, commandOf(err))
 		return exitUsage
 	}
 	ctx, stop := signalContext(errw)
@@ -121,6 +122,42 @@ func Main(version string, args []string, in io.Reader, out, errw io.Writer) int 
 		_, _ = fmt.Fprintf(errw, "tidegate: %v\n", err)
 		return exitFailure
 	}
+}
+
+// commandOf is as much of the command as could be understood, so that the hint
+// leads to the help that says what was wrong.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if node := parse.Context.Selected(); node != nil {
+			return "tidegate " + node.Path()
+		}
+	}
+	return "tidegate"
+}
+
+// help is a command's text, with its example on a line of its own: kong folds
+// the lines of a paragraph into one another, but not those of an indented one.
+func help(text, example string) string {
+	if text != "" {
+		text += "\n\n"
+	}
+	return text + "Example:\n\n  " + example
+}
+
+// printJSON prints a result for programs.
+func (c *console) printJSON(v any) error {
+	enc := json.NewEncoder(c.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// note says something beside the result: on the side of errors, so that the
+// result alone can be read by a program.
+func (c *console) note(format string, args ...any) {
+	c.progressDone()
+	_, _ = fmt.Fprintf(c.err, "tidegate: note: "+format+"\n", args...)
 }
 
 // signalContext ends with the first SIGINT or SIGTERM, so that a command can

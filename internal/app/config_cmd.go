@@ -1,7 +1,6 @@
 package app
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -17,7 +16,7 @@ type configCmd struct {
 type configDefaultCmd struct{}
 
 // Help shows an example.
-func (configDefaultCmd) Help() string { return "Example: tidegate config default > tidegate.yaml" }
+func (configDefaultCmd) Help() string { return help("", "tidegate config default > tidegate.yaml") }
 
 // Run prints the defaults.
 func (configDefaultCmd) Run(con *console) error {
@@ -27,7 +26,7 @@ func (configDefaultCmd) Run(con *console) error {
 type configDocCmd struct{}
 
 // Help shows an example.
-func (configDocCmd) Help() string { return "Example: tidegate config doc | less" }
+func (configDocCmd) Help() string { return help("", "tidegate config doc | less") }
 
 // Run prints the manual of the settings.
 func (configDocCmd) Run(con *console) error {
@@ -37,10 +36,11 @@ func (configDocCmd) Run(con *console) error {
 
 type configCheckCmd struct {
 	File string `arg:"" optional:"" help:"File to check; without it, the environment alone." type:"path"`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
-func (configCheckCmd) Help() string { return "Example: tidegate config check tidegate.yaml" }
+func (configCheckCmd) Help() string { return help("", "tidegate config check tidegate.yaml") }
 
 // Run checks a configuration.
 func (c configCheckCmd) Run(con *console) error {
@@ -48,11 +48,15 @@ func (c configCheckCmd) Run(con *console) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range cfg.Warnings() {
-		con.printf("warning: %s\n", w)
-	}
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("this configuration cannot work:\n%w", err)
+	}
+	warnings := cfg.Warnings()
+	if c.JSON {
+		return con.printJSON(map[string]any{"ok": true, "warnings": append([]string{}, warnings...)})
+	}
+	for _, w := range warnings {
+		con.printf("warning: %s\n", w)
 	}
 	con.printf("ok\n")
 	return nil
@@ -63,7 +67,7 @@ type versionCmd struct {
 }
 
 // Help shows an example.
-func (versionCmd) Help() string { return "Example: tidegate version --json" }
+func (versionCmd) Help() string { return help("", "tidegate version --json") }
 
 // Run prints the version.
 func (c versionCmd) Run(con *console) error {
@@ -78,7 +82,7 @@ func (c versionCmd) Run(con *console) error {
 		}
 	}
 	if c.JSON {
-		return json.NewEncoder(con.out).Encode(map[string]string{
+		return con.printJSON(map[string]string{
 			"version": con.version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH, "sqliteDriver": sqlite,
 		})
 	}

@@ -18,7 +18,7 @@ type demoCmd struct {
 
 // Help shows an example.
 func (demoCmd) Help() string {
-	return "Serves a demo registry from an embedded database and prints requests to paste into another terminal.\nThe folder is kept: run it again and it goes on where it was. Delete the folder to begin anew.\nExample: tidegate demo --data data/demo"
+	return help("Serves a demo registry from an embedded database and prints requests to paste into another terminal.\nThe folder is kept: run it again and it goes on where it was. Delete the folder to begin anew.", "tidegate demo --data data/demo")
 }
 
 // Run serves the demo until a signal comes.
@@ -26,12 +26,12 @@ func (c demoCmd) Run(ctx context.Context, con *console) error {
 	if c.Participants < 1 || c.Participants > 1_000_000 {
 		return usageError{fmt.Errorf("--participants must be between 1 and 1000000")}
 	}
-	if c.Data == "" {
-		c.Data = filepath.Join("data", "demo")
-	}
 	cfg, err := c.config(con)
 	if err != nil {
 		return err
+	}
+	if cfg.Data == NewDefaultConfig().Data && c.Data == "" {
+		cfg.Data = filepath.Join("data", "demo") // never beside real data
 	}
 	s, err := startServer(ctx, con, cfg, c.NoProjector)
 	if err != nil {
@@ -108,13 +108,14 @@ Status: http://%[8]s/status   Stop: Ctrl-C
 }
 
 type seedCmd struct {
-	Data         string `help:"Data folder; made if it does not exist." default:"data" type:"path"`
+	Data         string `help:"Data folder; made if it does not exist." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Participants int    `help:"Participants to enrol." default:"10000"`
+	JSON         bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (seedCmd) Help() string {
-	return "Writes trials, sites and enrolments as facts. Safe to repeat: what is there is not written twice.\nExample: tidegate seed --data data --participants 1000"
+	return help("Writes trials, sites and enrolments as facts. Safe to repeat: what is there is not written twice.", "tidegate seed --data data --participants 1000")
 }
 
 // Run writes the demo registry.
@@ -124,12 +125,12 @@ func (c seedCmd) Run(ctx context.Context, con *console) error {
 	}
 	commands := demoCommands(c.Participants)
 	return withNode(ctx, con, c.Data, true, "seed", func(ctx context.Context, n *node) error {
-		return writeAndWait(ctx, con, n, commands)
+		return writeAndWait(ctx, con, n, commands, c.JSON)
 	})
 }
 
 // writeAndWait seeds and waits until the last command is decided.
-func writeAndWait(ctx context.Context, con *console, n *node, commands []registry.Command) error {
+func writeAndWait(ctx context.Context, con *console, n *node, commands []registry.Command, asJSON bool) error {
 	err := seed(ctx, n.intake, commands, func(done, total int) { con.progress("written: %d of %d facts", done, total) })
 	con.progressDone()
 	if err != nil {
@@ -137,6 +138,9 @@ func writeAndWait(ctx context.Context, con *console, n *node, commands []registr
 	}
 	if _, err := n.projector.Passed(ctx, commands[len(commands)-1].ID); err != nil {
 		return err
+	}
+	if asJSON {
+		return con.printJSON(map[string]any{"facts": len(commands), "data": n.dir})
 	}
 	con.printf("%d facts are in the journal of %s and in its tables.\n", len(commands), n.dir)
 	return nil

@@ -15,17 +15,17 @@ type eraCmd struct {
 }
 
 type eraOpenCmd struct {
-	Data   string   `help:"Data folder; no server may run on it." default:"data" type:"path"`
+	Data   string   `help:"Data folder; no server may run on it." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Reason string   `help:"Why; it stands in the audit for ever." required:""`
 	Anchor []string `help:"The anchors that the journal ends below, if they are not the default."`
+	JSON   bool     `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (eraOpenCmd) Help() string {
-	return `After a restore from an older backup, frames that were acknowledged later are missing: the last anchor
+	return help(`After a restore from an older backup, frames that were acknowledged later are missing: the last anchor
 knows them, the journal does not. This records that gap as a fact, with the reason, and goes on in a
-new era. First look for the newer copy: what is given up here comes back only from phones.
-Example: tidegate era open --data data --reason "disk lost on 2026-11-23, backup of 02:00 restored"`
+new era. First look for the newer copy: what is given up here comes back only from phones.`, `tidegate era open --data data --reason "disk lost on 2026-11-23, backup of 02:00 restored"`)
 }
 
 // Run opens an era.
@@ -57,7 +57,7 @@ func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
 	if err != nil {
 		return err
 	}
-	opened := 0
+	var eras []openedEra
 	for _, a := range n.anchors {
 		signed, err := a.Read(ctx)
 		if errors.Is(err, receipt.ErrNoAnchor) {
@@ -72,35 +72,48 @@ func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
 		} else if !errors.As(err, &below) {
 			return fmt.Errorf("anchor %s: %w", a, err)
 		}
-		if err := c.record(ctx, con, n, a, below); err != nil {
+		era, err := c.record(ctx, n, a, below)
+		if err != nil {
 			return err
 		}
-		opened++
+		eras = append(eras, era)
+		if !c.JSON {
+			con.printf("Era %d is open. Anchor %s had seen %d frames, the journal had %d: reports of the missing frames come back only from phones that still hold them.\n",
+				era.Era, a, era.AnchorFrames, era.Frames)
+		}
 	}
-	if opened == 0 {
+	if len(eras) == 0 {
 		return errors.New("no anchor is above this journal's end: there is nothing to accept, and no era was opened")
+	}
+	if c.JSON {
+		return con.printJSON(map[string]any{"eras": eras})
 	}
 	return nil
 }
 
-func (c eraOpenCmd) record(ctx context.Context, con *console, n *node, a receipt.Anchor, below *receipt.BelowAnchorError) error {
+// openedEra is what was accepted about one anchor.
+type openedEra struct {
+	Era          uint64 `json:"era"`
+	Anchor       string `json:"anchor"`
+	AnchorFrames uint64 `json:"anchorFrames"` // that the anchor had seen
+	Frames       uint64 `json:"frames"`       // that the journal had
+}
+
+func (c eraOpenCmd) record(ctx context.Context, n *node, a receipt.Anchor, below *receipt.BelowAnchorError) (openedEra, error) {
 	cursor, err := n.store.Cursor(ctx, shard)
 	if err != nil {
-		return err
+		return openedEra{}, err
 	}
+	era := openedEra{cursor.Era + 1, a.String(), below.Checkpoint.Frames, cursor.Frames}
 	out, err := n.apply(ctx, registry.Command{
 		Kind: epro.KindEraOpened, ID: epro.NewUUID(), Actor: systemActor("operator"),
-		Body: epro.EraOpened{
-			Reason: c.Reason, Era: cursor.Era + 1, AnchorDigest: below.Digest, AnchorFrames: below.Checkpoint.Frames, Frames: cursor.Frames,
-		},
+		Body: epro.EraOpened{Reason: c.Reason, Era: era.Era, AnchorDigest: below.Digest, AnchorFrames: era.AnchorFrames, Frames: era.Frames},
 	})
 	if err != nil {
-		return err
+		return era, err
 	}
 	if !out.Applied {
-		return fmt.Errorf("rejected: %s", out.Reason)
+		return era, fmt.Errorf("rejected: %s", out.Reason)
 	}
-	con.printf("Era %d is open. Anchor %s had seen %d frames, the journal had %d: reports of the missing frames come back only from phones that still hold them.\n",
-		cursor.Era+1, a, below.Checkpoint.Frames, cursor.Frames)
-	return nil
+	return era, nil
 }

@@ -51,7 +51,7 @@ var errNoFolder = errors.New("is no data folder")
 // prepareFolder makes the folder if it may, checks who can enter it, takes the
 // lock, and loads or makes the keys: what must be durable before a listener
 // opens. Nothing else is touched.
-func prepareFolder(dir, what string, create bool, log *slog.Logger) (f *folder, err error) {
+func prepareFolder(dir, what string, create bool, log *slog.Logger) (*folder, error) {
 	dir = filepath.Clean(dir)
 	info, err := os.Stat(dir)
 	switch {
@@ -60,7 +60,7 @@ func prepareFolder(dir, what string, create bool, log *slog.Logger) (f *folder, 
 			return nil, fmt.Errorf("make the data folder: %w", err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s %w: `tidegate demo --data %s` makes one with a demo trial, `tidegate serve --data %s` an empty one", dir, errNoFolder, dir, dir)
+		return nil, noFolder(dir)
 	case err != nil:
 		return nil, fmt.Errorf("data folder: %w", err)
 	case !info.IsDir():
@@ -68,16 +68,26 @@ func prepareFolder(dir, what string, create bool, log *slog.Logger) (f *folder, 
 	case info.Mode().Perm()&0o022 != 0:
 		return nil, fmt.Errorf("data folder %s can be changed by other users (mode %04o): chmod 700 %s", dir, info.Mode().Perm(), dir)
 	}
-	f = &folder{dir: dir, log: log}
+	f := &folder{dir: dir, log: log}
 	if f.lock, err = takeLock(dir, what); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.lock.release())
-		}
-	}()
-	return f, f.loadKeys(create)
+	if err := f.loadKeys(create); err != nil {
+		return nil, errors.Join(err, f.lock.release())
+	}
+	return f, nil
+}
+
+// keysOf loads the keys of a data folder, for a command that only reads.
+func keysOf(dir string) (*auth.Keys, error) {
+	if !exists(dir) || !exists(filepath.Join(dir, folderKeys)) && !exists(filepath.Join(dir, fileJournal)) {
+		return nil, noFolder(dir)
+	}
+	return auth.LoadKeys(filepath.Join(dir, folderKeys))
+}
+
+func noFolder(dir string) error {
+	return fmt.Errorf("%s %w: `tidegate demo --data %s` makes one with a demo trial, `tidegate serve --data %s` an empty one", dir, errNoFolder, dir, dir)
 }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
@@ -88,7 +98,7 @@ func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 func (f *folder) loadKeys(create bool) (err error) {
 	if !exists(f.path(folderKeys)) && !exists(f.path(fileJournal)) {
 		if !create {
-			return fmt.Errorf("%s %w: it has neither keys nor a journal", f.dir, errNoFolder)
+			return noFolder(f.dir)
 		}
 		f.fresh = true
 		f.keys, err = auth.InitKeys(f.path(folderKeys))
@@ -116,8 +126,12 @@ func (f *folder) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.vault, err = sqlitevault.Open(ctx, f.path(fileVault), sqlitevault.Options{Create: end.Position == 0})
-	return err
+	v, err := sqlitevault.Open(ctx, f.path(fileVault), sqlitevault.Options{Create: end.Position == 0})
+	if err != nil {
+		return err // f.vault stays nil: a nil *Vault in it would not be
+	}
+	f.vault = v
+	return nil
 }
 
 // openStore opens the tables. Those of another layout are made again from the

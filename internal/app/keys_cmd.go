@@ -2,11 +2,8 @@ package app
 
 import (
 	"context"
-	"encoding/json"
-	"path/filepath"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/receipt"
 )
 
@@ -17,25 +14,23 @@ type keysCmd struct {
 }
 
 type keysListCmd struct {
-	Data string `help:"Data folder." default:"data" type:"path"`
+	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JSON bool   `help:"Print what GET /v1/keys answers."`
 }
 
 // Help shows an example.
 func (keysListCmd) Help() string {
-	return "Example: tidegate keys list --data data --json > keys.json"
+	return help("", "tidegate keys list --data data --json > keys.json")
 }
 
 // Run lists the keys.
 func (c keysListCmd) Run(con *console) error {
-	keys, err := auth.LoadKeys(filepath.Join(c.Data, folderKeys))
+	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		enc := json.NewEncoder(con.out)
-		enc.SetIndent("", "  ")
-		return enc.Encode(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...))
+		return con.printJSON(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...))
 	}
 	con.printf("root     %s\n", keys.Fingerprint())
 	current := keys.Signer().KeyID().String()
@@ -53,12 +48,13 @@ func (c keysListCmd) Run(con *console) error {
 }
 
 type keysRotateCmd struct {
-	Data string `help:"Data folder." default:"data" type:"path"`
+	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (keysRotateCmd) Help() string {
-	return "The root key certifies the new one, so keys/root.key must be at hand. Older receipts stay valid.\nBeside a running server, that server does it.\nExample: tidegate keys rotate --data data"
+	return help("The root key certifies the new one, so keys/root.key must be at hand. Older receipts stay valid.\nBeside a running server, that server does it.", "tidegate keys rotate --data data")
 }
 
 // Run rotates the signing key.
@@ -72,19 +68,23 @@ func (c keysRotateCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
+	if c.JSON {
+		return con.printJSON(out)
+	}
 	con.printf("%s signs from now on. Receipts signed by older keys stay valid.\n", out.KeyID)
 	return nil
 }
 
 type keysRetireCmd struct {
-	Data   string `help:"Data folder." default:"data" type:"path"`
+	Data   string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	KeyID  string `arg:"" help:"Key to retire, as keys list prints it."`
 	Reason string `help:"rotated: its receipts stay valid. compromised: its receipts prove nothing any more." enum:"rotated,compromised" default:"rotated"`
+	JSON   bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (keysRetireCmd) Help() string {
-	return "Example: tidegate keys retire 0123456789abcdef --data data --reason compromised"
+	return help("", "tidegate keys retire 0123456789abcdef --data data --reason compromised")
 }
 
 // Run retires a key.
@@ -96,6 +96,9 @@ func (c keysRetireCmd) Run(ctx context.Context, con *console) error {
 	cfg.Data = c.Data
 	if _, err := operate(ctx, con, cfg, opRetire, retireRequest{KeyID: c.KeyID, Reason: c.Reason}); err != nil {
 		return err
+	}
+	if c.JSON {
+		return con.printJSON(map[string]string{"keyId": c.KeyID, "reason": c.Reason})
 	}
 	con.printf("%s is retired as %s.\n", c.KeyID, c.Reason)
 	return nil

@@ -2,18 +2,15 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"path/filepath"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/load"
 )
 
 type loadCmd struct {
 	Target   string        `help:"Base URL of the server." required:""`
-	Data     string        `help:"The server's data folder: its keys make the phones' tokens." default:"data" type:"path"`
+	Data     string        `help:"The server's data folder: its keys make the phones' tokens." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Trial    string        `help:"Trial the phones report for." default:"T001"`
 	Phones   int           `help:"Phones; phone i is participant P-000001 and on." default:"10000"`
 	Over     time.Duration `help:"Every phone means to send within this time." default:"60s"`
@@ -31,14 +28,13 @@ type loadCmd struct {
 
 // Help shows an example.
 func (loadCmd) Help() string {
-	return `Open loop: the schedule is fixed before the start, and latency counts from the moment a phone meant to send,
-so a stalled server shows. Exit code 0 when every phone was acknowledged.
-Example: tidegate load --target http://127.0.0.1:8080 --data data/demo --phones 10000 --over 60s --retry --acks acks.ndjson`
+	return help(`Open loop: the schedule is fixed before the start, and latency counts from the moment a phone meant to send,
+so a stalled server shows. Exit code 0 when every phone was acknowledged.`, "tidegate load --target http://127.0.0.1:8080 --data data/demo --phones 10000 --over 60s --retry --acks acks.ndjson")
 }
 
 // Run sends a wave.
 func (c loadCmd) Run(ctx context.Context, con *console) error {
-	keys, err := auth.LoadKeys(filepath.Join(c.Data, folderKeys))
+	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err
 	}
@@ -55,9 +51,7 @@ func (c loadCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if c.JSON {
-		enc := json.NewEncoder(con.out)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(summary)
+		err = con.printJSON(summary)
 	} else {
 		con.printf("%s", summary.String())
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // lockFile is what LOCK says of its holder, so that whoever is refused can say
@@ -26,8 +27,11 @@ type LockedError struct {
 
 // Error implements error.
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("data folder %s is in use by process %d (tidegate %s): stop it first, or use another folder",
-		filepath.Dir(e.Path), e.Holder.PID, e.Holder.What)
+	by := "another process"
+	if e.Holder.PID != 0 {
+		by = fmt.Sprintf("process %d (tidegate %s)", e.Holder.PID, e.Holder.What)
+	}
+	return fmt.Sprintf("data folder %s is in use by %s: stop it first, or use another folder", filepath.Dir(e.Path), by)
 }
 
 // lock is held by whatever writes to a data folder. The kernel releases it when
@@ -37,6 +41,15 @@ type lock struct{ f *os.File }
 // takeLock takes the folder's LOCK, or returns a *LockedError.
 func takeLock(dir, what string) (*lock, error) {
 	l, err := flock(dir, os.O_RDWR|os.O_CREATE)
+	// Whoever only asks who holds the lock has it for a moment itself, and a
+	// holder that has just started has not yet written who it is.
+	for range 5 {
+		if locked := (*LockedError)(nil); !errors.As(err, &locked) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+		l, err = flock(dir, os.O_RDWR|os.O_CREATE)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -311,9 +311,6 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, log *slo
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	for _, w := range warnings {
-		log.Warn(w)
-	}
 	n.anchors = anchors
 	if err := f.open(ctx); err != nil {
 		return nil, errors.Join(err, f.close())
@@ -321,6 +318,9 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, log *slo
 	n.projector = projector.New(f.journal, f.store, shard, projector.Options{Logger: log})
 	if err := n.start(ctx, roles); err != nil {
 		return nil, errors.Join(err, f.close())
+	}
+	for _, w := range warnings {
+		log.Warn(w) // not before: a refusal to start is to stand alone
 	}
 	return n, nil
 }

@@ -14,12 +14,13 @@ import (
 )
 
 type rebuildCmd struct {
-	Data string `help:"Data folder; no server may run on it." default:"data" type:"path"`
+	Data string `help:"Data folder; no server may run on it." default:"data" type:"path" env:"TIDEGATE_DATA"`
+	JSON bool   `help:"Print JSON."`
 }
 
 // Help shows an example.
 func (rebuildCmd) Help() string {
-	return "Makes the tables again from the journal, beside the old ones, and swaps them in at the end.\nPrints the hash of the new tables: the same journal gives the same hash.\nExample: tidegate rebuild --data data"
+	return help("Makes the tables again from the journal, beside the old ones, and swaps them in at the end.\nPrints the hash of the new tables: the same journal gives the same hash.", "tidegate rebuild --data data")
 }
 
 // Run makes the tables again.
@@ -54,6 +55,9 @@ func (c rebuildCmd) rebuild(ctx context.Context, con *console, f *folder) (err e
 	con.progressDone()
 	if err != nil {
 		return fmt.Errorf("the old tables are as they were: %w", err)
+	}
+	if c.JSON {
+		return con.printJSON(map[string]any{"hash": hash.String(), "seconds": time.Since(start).Seconds()})
 	}
 	con.printf("tables made again in %s, hash %s\n", time.Since(start).Round(10*time.Millisecond), hash)
 	return nil

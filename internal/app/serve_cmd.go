@@ -17,7 +17,7 @@ import (
 
 // serveFlags are the settings that are flags too: few, the rest is in the file.
 type serveFlags struct {
-	Data   string   `help:"Data folder; made if it does not exist. Default: data." type:"path"`
+	Data   string   `help:"Data folder; made if it does not exist. Default: data, of the demo data/demo." type:"path"`
 	HTTP   string   `help:"Public address. Default: 127.0.0.1:8080." name:"http"`
 	Admin  string   `help:"Admin address: health, metrics, status. Default: 127.0.0.1:8082."`
 	Anchor []string `help:"Where checkpoints go, outside the data folder: a path or URL; may be repeated. 'none' for no anchor."`
@@ -58,7 +58,7 @@ type serveCmd struct {
 
 // Help shows an example.
 func (serveCmd) Help() string {
-	return "Example: tidegate serve --data /var/lib/tidegate --anchor /mnt/other/tidegate.anchor\nStop with SIGTERM: requests in hand get their answers. kill -9 loses nothing acknowledged either."
+	return help("Stop with SIGTERM: requests in hand get their answers. kill -9 loses nothing acknowledged either.", "tidegate serve --data /var/lib/tidegate --anchor /mnt/other/tidegate.anchor")
 }
 
 // Run serves until a signal comes.

@@ -10,14 +10,14 @@ import (
 )
 
 type statusCmd struct {
-	Data  string `help:"Data folder: its LOCK says where the server's admin listener is." default:"data" type:"path"`
+	Data  string `help:"Data folder: its LOCK says where the server's admin listener is." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Admin string `help:"Admin address to ask instead."`
 	JSON  bool   `help:"Print the server's JSON as it is."`
 }
 
 // Help shows an example.
 func (statusCmd) Help() string {
-	return "Exit code 0 when every dependency is well, 1 when one is not or no server answers.\nExample: tidegate status --data data/demo"
+	return help("Exit code 0 when every dependency is well, 1 when one is not or no server answers.", "tidegate status --data data/demo")
 }
 
 // Run asks a server how it is.

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,7 +16,7 @@ type tokenCmd struct {
 }
 
 type tokenParticipantCmd struct {
-	Data    string        `help:"Data folder." default:"data" type:"path"`
+	Data    string        `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Patient string        `help:"Participant id, such as P-000001." required:""`
 	Trial   string        `help:"Trial id, such as T001." required:""`
 	TTL     time.Duration `help:"Life of the token." default:"1h"`
@@ -28,7 +27,7 @@ type tokenParticipantCmd struct {
 
 // Help shows an example.
 func (tokenParticipantCmd) Help() string {
-	return "Prints the token and nothing else. Works beside a running server: it only reads keys/.\nExample: tidegate token participant --data data/demo --patient P-000001 --trial T001"
+	return help("Prints the token and nothing else. Works beside a running server: it only reads keys/.", "tidegate token participant --data data/demo --patient P-000001 --trial T001")
 }
 
 // Run prints a token.
@@ -61,7 +60,7 @@ func printToken(con *console, data string, claims auth.Claims) error {
 	if claims.Expires.Before(time.Now()) {
 		return usageError{fmt.Errorf("--ttl must be more than 0")}
 	}
-	keys, err := auth.LoadKeys(filepath.Join(data, folderKeys))
+	keys, err := keysOf(data)
 	if err != nil {
 		return err
 	}
@@ -74,7 +73,7 @@ func printToken(con *console, data string, claims auth.Claims) error {
 }
 
 type tokenRelayCmd struct {
-	Data  string        `help:"Data folder." default:"data" type:"path"`
+	Data  string        `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Name  string        `help:"Name of the relay; it stands in the audit." required:""`
 	Trial string        `help:"Trial id." required:""`
 	Site  []string      `help:"Sites whose participants it may name; none means every site."`
@@ -83,7 +82,7 @@ type tokenRelayCmd struct {
 
 // Help shows an example.
 func (tokenRelayCmd) Help() string {
-	return "Prints the token and nothing else.\nExample: tidegate token relay --data data/demo --name bulk-load --trial T001"
+	return help("Prints the token and nothing else.", "tidegate token relay --data data/demo --name bulk-load --trial T001")
 }
 
 // Run prints a token.
@@ -95,7 +94,7 @@ func (c tokenRelayCmd) Run(con *console) error {
 }
 
 type tokenStaffCmd struct {
-	Data  string        `help:"Data folder." default:"data" type:"path"`
+	Data  string        `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Role  string        `help:"coordinator, investigator, monitor, data-manager, sponsor, admin or unblinded." required:""`
 	Name  string        `help:"Staff id; it stands in the audit." required:""`
 	Trial string        `help:"Trial; without it every trial."`
@@ -105,7 +104,7 @@ type tokenStaffCmd struct {
 
 // Help shows an example.
 func (tokenStaffCmd) Help() string {
-	return "Prints the token and nothing else. Staff member and role become facts, the token's hash lies in the vault.\nBeside a running server, that server does the writing.\nExample: tidegate token staff --data data/demo --role coordinator --name anna --trial T001"
+	return help("Prints the token and nothing else. Staff member and role become facts, the token's hash lies in the vault.\nBeside a running server, that server does the writing.", "tidegate token staff --data data/demo --role coordinator --name anna --trial T001")
 }
 
 // Run prints a token.

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
@@ -27,8 +26,13 @@ type verifyCmd struct {
 	Receipt verifyReceiptCmd `cmd:"" help:"Check one receipt, offline."`
 }
 
+// Help shows examples.
+func (verifyCmd) Help() string {
+	return help("Without a word it audits a data folder; its flags are listed by tidegate verify journal --help.", "tidegate verify --data data/demo --acks acks.ndjson")
+}
+
 type verifyJournalCmd struct {
-	Data      string   `help:"Data folder; a server may run on it." default:"data" type:"path"`
+	Data      string   `help:"Data folder; a server may run on it." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Acks      string   `help:"Acknowledgements that tidegate load wrote: each must be there, unaltered, counted once." type:"path"`
 	NoRebuild bool     `help:"Do not compare the tables with a rebuild; much faster."`
 	Anchor    []string `help:"Anchors to compare with. Default: the file beside the data folder."`
@@ -37,14 +41,13 @@ type verifyJournalCmd struct {
 
 // Help shows an example.
 func (verifyJournalCmd) Help() string {
-	return `Re-hashes every frame, checks runs, anchors and books, makes the tables again in a temporary place and
-compares. Changes nothing. Exit code 0: no finding; 1: findings, or the audit could not be done.
-Example: tidegate verify --data data/demo --acks acks.ndjson`
+	return help(`Re-hashes every frame, checks runs, anchors and books, makes the tables again in a temporary place and
+compares. Changes nothing. Exit code 0: no finding; 1: findings, or the audit could not be done.`, "tidegate verify --data data/demo --acks acks.ndjson")
 }
 
 // Run audits a data folder.
 func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
-	keys, err := auth.LoadKeys(filepath.Join(c.Data, folderKeys))
+	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 			in.Rebuild = rebuildFor(j)
 		}
 	case errors.Is(err, os.ErrNotExist):
-		con.printf("note: there are no tables, so dispositions and books are not checked; a server, or `tidegate rebuild`, makes them\n")
+		con.note("there are no tables, so dispositions and books are not checked; a server, or `tidegate rebuild`, makes them")
 	default:
 		return err
 	}
@@ -110,8 +113,13 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 
 // readAnchors reads what the anchors hold.
 func (c verifyJournalCmd) readAnchors(ctx context.Context, con *console, fingerprint string) ([]verify.Anchor, error) {
-	cfg := NewDefaultConfig()
-	cfg.Anchors = c.Anchor
+	cfg, err := LoadConfig("", con.environ)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Anchor) > 0 {
+		cfg.Anchors = c.Anchor
+	}
 	anchors, _, err := anchorsOf(cfg, c.Data, fingerprint)
 	if err != nil {
 		return nil, usageError{err}
@@ -123,7 +131,7 @@ func (c verifyJournalCmd) readAnchors(ctx context.Context, con *console, fingerp
 		case err == nil:
 			out = append(out, verify.Anchor{Name: a.String(), Signed: signed})
 		case errors.Is(err, receipt.ErrNoAnchor):
-			con.printf("note: the anchor %s holds no checkpoint: a cut tail would go unseen\n", a)
+			con.note("the anchor %s holds no checkpoint: a cut tail would go unseen", a)
 		default:
 			return nil, fmt.Errorf("anchor %s: %w", a, err)
 		}
@@ -182,8 +190,7 @@ type verifyReceiptCmd struct {
 
 // Help shows an example.
 func (verifyReceiptCmd) Help() string {
-	return `Needs no server and no data folder. Exit code 0: the receipt proves what it says; 1: it does not.
-Example: tidegate verify receipt receipt.txt --keys keys.json --root 1f0c… --report report.json`
+	return help(`Needs no server and no data folder. Exit code 0: the receipt proves what it says; 1: it does not.`, "tidegate verify receipt receipt.txt --keys keys.json --root 1f0c… --report report.json")
 }
 
 // maxReceiptFile bounds what is read: a receipt inside an answer is far smaller.
@@ -254,7 +261,7 @@ func (c verifyReceiptCmd) print(con *console, r *receipt.Receipt, matches string
 		return err
 	}
 	if c.JSON {
-		return json.NewEncoder(con.out).Encode(map[string]any{
+		return con.printJSON(map[string]any{
 			"valid": true, "kind": f.Kind.String(), "trialId": f.Trial, "patientId": f.Subject, "reportId": f.ID,
 			"completedAt": f.OccurredAt, "receivedAt": f.ReceivedAt, "committedAt": r.Header.CommittedAt(), "durability": r.Class.String(),
 			"keyId": r.KeyID.String(), "run": r.Header.Run.String(), "n": r.Header.N, "index": r.Index, "reportMatches": matches != "",
