@@ -1,0 +1,110 @@
+package crash_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/test/server"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	server.CleanUp()
+	if verifier2In != "" {
+		_ = os.RemoveAll(verifier2In)
+	}
+	os.Exit(code)
+}
+
+// long says whether the long tests were asked for.
+func long() bool { return os.Getenv("TIDEGATE_LONG") == "1" }
+
+func onlyLong(t *testing.T) {
+	t.Helper()
+	if !long() {
+		t.Skip("a long test: TIDEGATE_LONG=1 runs it, as `make test-all` does")
+	}
+}
+
+// number reads a number from the environment.
+func number(t testing.TB, name string, otherwise int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q is not a number", name, v)
+	}
+	return n
+}
+
+// random gives the test's random choices, and says how to have the same again.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(number(t, "TIDEGATE_SEED", int(time.Now().UnixNano()%1_000_000_000)+1))
+	t.Logf("seed %d: TIDEGATE_SEED=%d makes the same choices again", seed, seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// between is a random duration in [from, to).
+func between(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)))
+}
+
+var (
+	verifier2Mu sync.Mutex
+	verifier2In string
+)
+
+// verifier2 builds the second verifier, once.
+func verifier2(t testing.TB) string {
+	t.Helper()
+	verifier2Mu.Lock()
+	defer verifier2Mu.Unlock()
+	if verifier2In == "" {
+		dir, err := os.MkdirTemp("", "tidegate-verify2-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		verifier2In = dir
+		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "verify2"), "./test/verify2")
+		cmd.Dir = server.Root(t)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build verify2: %v\n%s", err, out)
+		}
+	}
+	return filepath.Join(verifier2In, "verify2")
+}
+
+// eventually waits until ok, or fails.
+func eventually(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s still not so: %s", limit, what)
+		}
+	}
+}
+
+// kib reads a line of /proc/PID/status such as VmHWM, in KiB; 0 where there is none.
+func kib(pid int, name string) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	var n int
+	if _, at, ok := cutLine(string(b), name+":"); ok {
+		_, _ = fmt.Sscan(at, &n)
+	}
+	return n
+}
