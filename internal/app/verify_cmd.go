@@ -180,6 +180,23 @@ func (c cutAt) Read(ctx context.Context, shard uint32, after journal.Position, l
 	return records, err
 }
 
+// End implements [journal.Journal]: the cut's last record.
+func (c cutAt) End(ctx context.Context, shard uint32) (journal.Record, error) {
+	last, err := c.Journal.End(ctx, shard)
+	if err != nil || last.Position <= c.end {
+		return last, err
+	}
+	if c.end == 0 {
+		return journal.Record{}, nil
+	}
+	// A cursor is a record's position, so that record is the next after end-1.
+	records, err := c.Journal.Read(ctx, shard, c.end-1, 1)
+	if err != nil || len(records) == 0 {
+		return journal.Record{}, err
+	}
+	return records[0], nil
+}
+
 type verifyReceiptCmd struct {
 	File   string `arg:"" help:"File with the receipt's text, or - for standard input. The JSON answer to a report will do too."`
 	Keys   string `help:"What GET /v1/keys answered, or tidegate keys list --json printed." required:"" type:"path"`
