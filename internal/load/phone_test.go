@@ -83,7 +83,8 @@ func TestRefusedPhonesHonourRetryAfter(t *testing.T) {
 }
 
 // Whatever leaves the outcome open is repeated: a hang, a reset before and after
-// the report was taken, a 500, an answer that is no receipt or another's.
+// the report was taken, a 500, an answer that is no receipt or another's,
+// or one for other bytes.
 func TestUnknownOutcomesAreRepeated(t *testing.T) {
 	var other atomic.Pointer[string] // some other phone's good answer
 	r := &rig{}
@@ -113,6 +114,10 @@ func TestUnknownOutcomesAreRepeated(t *testing.T) {
 			_, _ = io.WriteString(w, `{"status"`)
 		case 7: // something stands in between
 			http.Redirect(w, req, "/elsewhere", http.StatusTemporaryRedirect)
+		case 8: // other bytes than were sent, under the same ids
+			body, _ := io.ReadAll(req.Body)
+			req.Body = io.NopCloser(strings.NewReader(strings.Replace(string(body), `"timestamp":"20`, `"timestamp":"19`, 1)))
+			return false
 		default:
 			return false
 		}
@@ -122,7 +127,7 @@ func TestUnknownOutcomesAreRepeated(t *testing.T) {
 	opts := r.options(20)
 	opts.Timeout = 300 * time.Millisecond
 	s := r.run(opts)
-	if s.Acknowledged != 20 || s.BadReceipts != 40 || s.BadReceipt == "" || s.Clean() {
+	if s.Acknowledged != 20 || s.BadReceipts != 60 || s.BadReceipt == "" || s.Clean() {
 		t.Errorf("%s", s.String())
 	}
 	for _, what := range []string{"time-out", "500 unknown", "307 unexpected"} {
@@ -130,11 +135,11 @@ func TestUnknownOutcomesAreRepeated(t *testing.T) {
 			t.Errorf("%q: %d answers, want 20: %s", what, s.Answers[what], s.String())
 		}
 	}
-	if s.Answers["connection lost"] != 40 || s.Answers["200 with a wrong receipt"] != 40 {
+	if s.Answers["connection lost"] != 40 || s.Answers["200 with a wrong receipt"] != 60 {
 		t.Errorf("%s", s.String())
 	}
-	if r.sameBytes() != 160 || r.readAcks() != 20 {
-		t.Error("not eight tries and one acknowledgement a phone")
+	if r.sameBytes() != 180 || r.readAcks() != 20 {
+		t.Error("not nine tries and one acknowledgement a phone")
 	}
 }
 
