@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Enabled says whether this binary was built with fault points.
@@ -38,6 +39,9 @@ var points = sync.OnceValue(func() map[string]*atomic.Int64 {
 // Point kills the process here when TIDEGATE_FAULT says so.
 func Point(name string) {
 	if left, ok := points()[name]; ok && left.Add(-1) == 0 {
+		if On(AnswerFirst) {
+			time.Sleep(100 * time.Millisecond) // the answers given too early shall reach their phones
+		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // never return: the kill is on its way
 	}
