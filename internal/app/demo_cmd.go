@@ -158,7 +158,7 @@ func withNode(ctx context.Context, con *console, data string, create bool, what 
 	if err != nil {
 		return err
 	}
-	n, err := openNode(ctx, dir, cfg, recordPath, log)
+	n, err := openNode(ctx, dir, cfg, recordPath, (*node).check, log)
 	if err != nil {
 		return err
 	}

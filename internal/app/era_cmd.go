@@ -43,9 +43,8 @@ func (c eraOpenCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	// Intake starts without the check that this command is there to settle.
-	roles := []role{{"projector", startProjector}, {"intake", startIntakeBelowAnchor}, {"anchors", startAnchors}}
-	n, err := openNode(ctx, f, cfg, roles, log)
+	// Without the check that this command is there to settle.
+	n, err := openNode(ctx, f, cfg, recordPath, (*node).remakeOtherTables, log)
 	if err != nil {
 		return err
 	}

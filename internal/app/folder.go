@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/auth"
@@ -68,6 +69,9 @@ func prepareFolder(dir, what string, create bool, log *slog.Logger) (*folder, er
 	case info.Mode().Perm()&0o022 != 0:
 		return nil, fmt.Errorf("data folder %s can be changed by other users (mode %04o): chmod 700 %s", dir, info.Mode().Perm(), dir)
 	}
+	if err := writable(dir); err != nil {
+		return nil, err
+	}
 	f := &folder{dir: dir, log: log}
 	if f.lock, err = takeLock(dir, what); err != nil {
 		return nil, err
@@ -92,6 +96,19 @@ func noFolder(dir string) error {
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
 
+// writable refuses a folder of which this user can change only a part: SQLite
+// would open such files for reading, and fail at the first report.
+func writable(dir string) error {
+	const readWrite = 6
+	for _, name := range []string{"", fileJournal, fileJournal + "-wal", fileStore, fileStore + "-wal", fileVault, fileVault + "-wal"} {
+		path := filepath.Join(dir, name)
+		if err := syscall.Access(path, readWrite); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s cannot be read and written by this user (%w): check its owner, its mode and how the disk is mounted", path, err)
+		}
+	}
+	return nil
+}
+
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 
 // loadKeys loads the keys, or makes them in a folder that holds nothing yet.
@@ -110,6 +127,9 @@ func (f *folder) loadKeys(create bool) (err error) {
 
 // open opens journal, tables and vault. The lock is held.
 func (f *folder) open(ctx context.Context) error {
+	if err := f.journalThere(); err != nil {
+		return err
+	}
 	if err := f.keepWAL(); err != nil {
 		return err
 	}
@@ -144,6 +164,9 @@ func (f *folder) openStore(ctx context.Context) error {
 			return fmt.Errorf("remove tables of another layout: %w", err)
 		}
 		s, err = sqlitestore.Open(ctx, f.path(fileStore))
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("%w. The tables hold nothing of their own and can be made again: tidegate rebuild --data %s", err, f.dir)

@@ -115,14 +115,6 @@ func startProjector(_ context.Context, n *node) (func(context.Context) error, er
 }
 
 func startIntake(ctx context.Context, n *node) (func(context.Context) error, error) {
-	if err := n.checkAnchors(ctx); err != nil {
-		return nil, err
-	}
-	return startIntakeBelowAnchor(ctx, n)
-}
-
-// startIntakeBelowAnchor starts intake whatever the anchors say.
-func startIntakeBelowAnchor(ctx context.Context, n *node) (func(context.Context) error, error) {
 	in, err := intake.New(ctx, n.journal, n.keys.Signer(), intake.Options{
 		Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail,
 		DiskFree: func() (uint64, error) { return diskFree(n.dir) },
@@ -304,8 +296,16 @@ func startAnchors(_ context.Context, n *node) (func(context.Context) error, erro
 	return n.inBackground(n.loop.Run), nil
 }
 
-// openNode opens a prepared folder and starts the record path on it.
-func openNode(ctx context.Context, f *folder, cfg Config, roles []role, log *slog.Logger) (*node, error) {
+// check refuses a journal that lacks what its anchors or its tables have seen.
+func (n *node) check(ctx context.Context) error {
+	if err := n.checkAnchors(ctx); err != nil {
+		return err
+	}
+	return n.checkTables(ctx)
+}
+
+// openNode opens a prepared folder, checks it, and starts the record path on it.
+func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check func(*node, context.Context) error, log *slog.Logger) (*node, error) {
 	n := &node{folder: f, cfg: cfg, failed: make(chan error, 1)}
 	anchors, warnings, err := anchorsOf(cfg, f.dir, f.keys.Fingerprint())
 	if err != nil {
@@ -313,6 +313,9 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, log *slo
 	}
 	n.anchors = anchors
 	if err := f.open(ctx); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	if err := check(n, ctx); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	n.projector = projector.New(f.journal, f.store, shard, projector.Options{Logger: log})

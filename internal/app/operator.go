@@ -188,7 +188,7 @@ func operate[In, Out any](ctx context.Context, con *console, cfg Config, op oper
 	if err != nil {
 		return out, err
 	}
-	n, err := openNode(ctx, f, cfg, recordPath, log)
+	n, err := openNode(ctx, f, cfg, recordPath, (*node).check, log)
 	if err != nil {
 		return out, err
 	}

@@ -34,6 +34,9 @@ func (c rebuildCmd) Run(ctx context.Context, con *console) error {
 }
 
 func (c rebuildCmd) rebuild(ctx context.Context, con *console, f *folder) (err error) {
+	if !exists(f.path(fileJournal)) {
+		return fmt.Errorf("%s is missing: there is nothing to make tables from", f.path(fileJournal))
+	}
 	if err := f.keepWAL(); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	if noProjector {
 		roles = recordPath[1:2]
 	}
-	if s.node, err = openNode(ctx, f, cfg, roles, log); err != nil {
+	if s.node, err = openNode(ctx, f, cfg, roles, (*node).check, log); err != nil {
 		return nil, errors.Join(err, s.closeListeners())
 	}
 	if s.gateway, err = gateway.New(s.options(con.version)); err != nil {

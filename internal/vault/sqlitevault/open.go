@@ -107,6 +107,8 @@ func prepareFile(path string, create bool) error {
 		return fmt.Errorf("open vault: %w", err)
 	case !info.Mode().IsRegular():
 		return &vault.OpenError{Path: path, Problem: "is not a regular file", Remedy: "restore it from the backup"}
+	case info.Size() == 0 && !create:
+		return &vault.OpenError{Path: path, Problem: "is empty", Remedy: "restore it from the backup"}
 	case info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows":
 		return &vault.OpenError{
 			Path: path, Problem: fmt.Sprintf("is open to other users (mode %04o)", info.Mode().Perm()),

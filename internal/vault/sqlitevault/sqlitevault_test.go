@@ -193,12 +193,18 @@ func TestOpenAfterUnfinishedCreation(t *testing.T) {
 			if statements != "" {
 				change(t, path, statements)
 			}
-			v := open(t, path, false)
+			v := open(t, path, true)
 			if err := v.CreateCredential(t.Context(), credential("a")); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
+	// Where a vault must be, an empty file is a lost one.
+	path := filepath.Join(t.TempDir(), "vault.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, path, "is empty", "restore")
 }
 
 func raw(t *testing.T, path string) *sql.DB {
