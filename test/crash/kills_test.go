@@ -65,6 +65,7 @@ func (w *world) killSomewhere(r *rand.Rand) (moment time.Duration, what string) 
 	case 1:
 		moment = between(r, 0, 300*time.Millisecond)
 		cmd := exec.Command(w.binary, "rebuild", "--data", w.data)
+		cmd.Env = server.Environ()
 		if err := cmd.Start(); err != nil {
 			w.t.Fatal(err)
 		}

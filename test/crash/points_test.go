@@ -2,7 +2,6 @@ package crash_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -96,7 +95,7 @@ func (w *world) endsKilled(told string, s *server.Server) {
 func (w *world) killRebuildAt(told string) {
 	w.t.Helper()
 	cmd := exec.Command(server.Binary(w.t, faultpoints), "rebuild", "--data", w.data)
-	cmd.Env = append(os.Environ(), "TIDEGATE_FAULT="+told)
+	cmd.Env = append(server.Environ(), "TIDEGATE_FAULT="+told)
 	out, err := cmd.CombinedOutput()
 	switch code := cmd.ProcessState.ExitCode(); {
 	case code == 0 && told != fault.MidRebuild+":1":

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,6 +76,12 @@ func CleanUp() {
 	}
 }
 
+// Environ is the environment without TIDEGATE_ variables: those speak to the
+// tests, and the program would rightly refuse the ones it does not know.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "TIDEGATE_") })
+}
+
 // Options of a server under test.
 type Options struct {
 	Tags         string   // build tags of the binary
@@ -129,7 +136,7 @@ func Launch(t testing.TB, o Options) *Server {
 	args = append(append(append([]string{}, o.Wrap...), binary), append(args, o.Args...)...)
 	s := &Server{t: t, Binary: binary, Data: o.Data, out: &buffer{}, ended: make(chan struct{})}
 	s.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec // a test's own command
-	s.cmd.Env = append(os.Environ(), o.Env...)
+	s.cmd.Env = append(Environ(), o.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -237,6 +244,7 @@ func Run(t testing.TB, binary string, args ...string) (stdout, stderr string, co
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = Environ()
 	var out, errb bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errb
 	err := cmd.Run()
