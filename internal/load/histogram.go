@@ -81,3 +81,12 @@ func (h *Histogram) Quantiles() Quantiles {
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// Add counts all that other has counted, too.
+func (h *Histogram) Add(other *Histogram) {
+	for i, n := range other.counts {
+		h.counts[i] += n
+	}
+	h.count += other.count
+	h.max = max(h.max, other.max)
+}
