@@ -19,7 +19,7 @@ import (
 	"github.com/tidegate/tidegate/internal/journal"
 )
 
-// A checkpoint says how far a shard's journal went, and what was in it: one
+// Checkpoint says how far a shard's journal went, and what was in it: one
 // tree hash over the headers of all frames of all runs, in their order. Where a
 // receipt proves a fact, a checkpoint proves order and completeness: a tail that
 // was cut off, a run that was taken out or moved, an old copy that was put back.

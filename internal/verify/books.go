@@ -345,8 +345,10 @@ func (a *audit) closeBooks(ctx context.Context) error {
 			what           string
 			shown, counted uint64
 		}{
-			{"recorded", s.Recorded, b.Recorded}, {"duplicates", s.Duplicates, b.Duplicates},
-			{"conflicts", s.Conflicts, b.Conflicts}, {"quarantined", s.Quarantined, b.Quarantined},
+			{"recorded", s.Recorded, b.Recorded},
+			{"duplicates", s.Duplicates, b.Duplicates},
+			{"conflicts", s.Conflicts, b.Conflicts},
+			{"quarantined", s.Quarantined, b.Quarantined},
 		} {
 			if count.shown != count.counted {
 				a.res.find(Finding{Check: "books", Trial: trial, Text: fmt.Sprintf("the books say %s %d, the journal and the lists give %d", count.what, count.shown, count.counted)})

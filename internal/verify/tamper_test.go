@@ -201,7 +201,7 @@ func TestEveryByte(t *testing.T) {
 	flipped := 0
 	for p := range frames {
 		for i := range frames[p] {
-			if testing.Short() && i%7 != 0 {
+			if testing.Short() && i%7 != 0 { // make test with -short takes a part
 				continue
 			}
 			changed := slices.Clone(frames)
@@ -290,8 +290,8 @@ func TestForger(t *testing.T) {
 		}
 	}
 	res := w.audit(path, what{acks: true})
-	if res.Altered == 0 {
-		t.Errorf("not found with the acks:%s", list(res))
+	if res.Altered != 13 { // all from frame 4 on: each later header changed, too
+		t.Errorf("altered %d with the acks:%s", res.Altered, list(res))
 	}
 	// The tables can be made to fit the forged journal, too.
 	w.withTablesOf(t, path, func(forged *world) {
