@@ -307,6 +307,57 @@ func TestFollowingAndWaiting(t *testing.T) {
 	}
 }
 
+// TestAppliesWhatIsThere has journals that end where a read ends: what was read
+// must not wait for more to come.
+func TestAppliesWhatIsThere(t *testing.T) {
+	for _, frames := range []int{1, 15, 16, 17, 48, 49} {
+		w, s := newWorld(t), openStore(t)
+		var last epro.UUID
+		for range frames {
+			last = w.command(epro.KindKeyAdded, rawJSON(`{}`))
+			w.commit()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		p := projector.New(w.journal, s, 0, projector.Options{})
+		done := make(chan error, 1)
+		go func() { done <- p.Run(ctx) }()
+		if _, err := p.Passed(ctx, last); err != nil {
+			t.Errorf("%d frames: %v", frames, err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRebuildTo(t *testing.T) {
+	w, s, fresh := newWorld(t), openStore(t), openStore(t)
+	w.seed(2)
+	w.mustProject(s)
+	hash, cursor, err := s.HashAt(t.Context(), 0)
+	if err != nil || cursor.Position == 0 {
+		t.Fatal(cursor, err)
+	}
+	w.tell(w.report("T001", "P-1", w.newID(), 1))
+	w.commit()
+	var seen []journal.Position
+	if err := projector.RebuildTo(t.Context(), w.journal, fresh, 0, cursor.Position, projector.Options{BatchFacts: 1}, func(done, total journal.Position) {
+		seen = append(seen, done, total)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, c, err := fresh.HashAt(t.Context(), 0); err != nil || got != hash || c != cursor {
+		t.Errorf("hash %v at %+v, %v; want %v at %+v", got, c, err, hash, cursor)
+	}
+	if len(seen) == 0 || seen[len(seen)-2] != cursor.Position || seen[len(seen)-1] != cursor.Position {
+		t.Errorf("progress %v", seen)
+	}
+	if err := projector.RebuildTo(t.Context(), w.journal, fresh, 0, cursor.Position+1000, projector.Options{}, nil); err == nil {
+		t.Error("a rebuild beyond the journal's end")
+	}
+}
+
 func TestCheckpointIsTheTreeOfHeaders(t *testing.T) {
 	w, s := newWorld(t), openStore(t)
 	empty, err := projector.ReadCheckpoint(t.Context(), s, 0)

@@ -100,7 +100,7 @@ func (p *Projector) Run(ctx context.Context) error {
 	delay := 10 * time.Millisecond
 	for {
 		before := p.counters.Transactions.Load()
-		err := p.follow(ctx, false, nil)
+		err := p.follow(ctx, 0, nil)
 		if ctx.Err() != nil && !final(err) {
 			return nil
 		}
@@ -150,9 +150,9 @@ func (p *Projector) Counters() *Counters { return &p.counters }
 // before Run has looked.
 func (p *Projector) Position() journal.Position { return journal.Position(p.position.Load()) }
 
-// follow applies frames from the stored cursor on: to the journal's end and
-// no further with untilEnd, else until ctx ends.
-func (p *Projector) follow(ctx context.Context, untilEnd bool, between func(store.Cursor)) error {
+// follow applies frames from the stored cursor on: up to a position, or with 0
+// until ctx ends.
+func (p *Projector) follow(ctx context.Context, until journal.Position, between func(store.Cursor)) error {
 	cursor, err := p.store.Cursor(ctx, p.shard)
 	if err != nil {
 		return fmt.Errorf("read the projector's cursor: %w", err)
@@ -160,7 +160,7 @@ func (p *Projector) follow(ctx context.Context, untilEnd bool, between func(stor
 	p.position.Store(uint64(cursor.Position))
 	// The reader works beside the transactions, a few chunks ahead.
 	readCtx, cancel := context.WithCancel(ctx)
-	r := &reader{journal: p.journal, shard: p.shard, untilEnd: untilEnd, chunkFacts: max(1, p.opts.BatchFacts/4), out: make(chan chunk, 2)}
+	r := &reader{journal: p.journal, shard: p.shard, until: until, chunkFacts: max(1, p.opts.BatchFacts/4), out: make(chan chunk, 2)}
 	var wg sync.WaitGroup
 	wg.Go(func() { r.run(readCtx, cursor.Position) })
 	defer wg.Wait()

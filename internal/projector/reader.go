@@ -9,6 +9,7 @@ import (
 
 // Bounds of reading ahead.
 const (
+	firstRead   = 16
 	readRecords = 256
 	readBytes   = 8 << 20 // aimed at; a journal's frames are at most 16 MiB
 )
@@ -27,27 +28,19 @@ type chunk struct {
 type reader struct {
 	journal    journal.Journal
 	shard      uint32
-	untilEnd   bool
+	until      journal.Position // 0: follow
 	chunkFacts int
 	out        chan chunk
 }
 
-// run sends chunks until ctx ends, the end is reached (with untilEnd) or
-// something is wrong, and then closes out.
+// run sends chunks until ctx ends, the last position is reached or something
+// is wrong, and then closes out.
 func (r *reader) run(ctx context.Context, after journal.Position) {
 	defer close(r.out)
-	var end journal.Position
-	if r.untilEnd {
-		last, err := r.journal.End(ctx, r.shard)
-		if err != nil {
-			r.send(ctx, chunk{err: fmt.Errorf("read the journal's end: %w", err)})
-			return
-		}
-		end = last.Position
-	}
-	limit := 16
+	limit := firstRead
+	promised := false // the last chunk said that others follow
 	for ctx.Err() == nil {
-		if r.untilEnd && after >= end {
+		if r.until != 0 && after >= r.until {
 			return
 		}
 		records, err := r.journal.Read(ctx, r.shard, after, limit)
@@ -56,10 +49,14 @@ func (r *reader) run(ctx context.Context, after journal.Position) {
 			return
 		}
 		if len(records) == 0 {
-			if r.untilEnd {
-				r.send(ctx, chunk{err: fmt.Errorf("the journal ends at position %d, before its own end %d", after, end)})
+			if r.until != 0 {
+				r.send(ctx, chunk{err: fmt.Errorf("the journal ends at position %d, before position %d", after, r.until)})
 				return
 			}
+			if promised && !r.send(ctx, chunk{}) {
+				return
+			}
+			promised = false
 			if err := r.journal.Wait(ctx, r.shard, after); err != nil {
 				r.send(ctx, chunk{err: fmt.Errorf("wait for the journal: %w", err)})
 				return
@@ -70,7 +67,8 @@ func (r *reader) run(ctx context.Context, after journal.Position) {
 		bytes := 0
 		var c chunk
 		for _, rec := range records {
-			if r.untilEnd && rec.Position > end {
+			if r.until != 0 && rec.Position > r.until {
+				after = r.until
 				break
 			}
 			bytes += len(rec.Bytes)
@@ -89,7 +87,7 @@ func (r *reader) run(ctx context.Context, after journal.Position) {
 				c = chunk{}
 			}
 		}
-		c.more = full
+		c.more, promised = full, full
 		if !r.send(ctx, c) || c.err != nil {
 			return
 		}

@@ -19,11 +19,20 @@ func Rebuild(ctx context.Context, j journal.Journal, s store.Store, shard uint32
 	if err != nil {
 		return fmt.Errorf("rebuild: read the journal's end: %w", err)
 	}
+	return RebuildTo(ctx, j, s, shard, end.Position, opts, progress)
+}
+
+// RebuildTo is Rebuild up to a position that has a frame, or 0, for whoever
+// compares with tables that stand there.
+func RebuildTo(ctx context.Context, j journal.Journal, s store.Store, shard uint32, until journal.Position, opts Options, progress func(done, total journal.Position)) error {
+	if until == 0 {
+		return nil
+	}
 	p := New(j, s, shard, opts)
-	err = p.follow(ctx, true, func(c store.Cursor) {
+	err := p.follow(ctx, until, func(c store.Cursor) {
 		fault.Point(fault.MidRebuild)
 		if progress != nil {
-			progress(c.Position, max(end.Position, c.Position))
+			progress(c.Position, until)
 		}
 	})
 	if err != nil {

@@ -48,6 +48,9 @@ type Store interface {
 	// Hash is the SHA-256 of the canonical dump. Tables of the same journal have
 	// the same hash on every engine.
 	Hash(ctx context.Context) (epro.Digest, error)
+	// HashAt is the same with the cursor of a shard at that very state, for
+	// whoever compares with a rebuild up to there while frames are applied.
+	HashAt(ctx context.Context, shard uint32) (epro.Digest, Cursor, error)
 
 	Close() error
 }

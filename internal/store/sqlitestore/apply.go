@@ -20,13 +20,16 @@ func (s *Store) Apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return errClosed
+	case s.w == nil:
+		return errors.New("the tables are open for reading only")
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	t := &tx{w: s.w, books: map[string]*store.Books{}, subjects: map[subjectID]store.SubjectKey{}, trials: map[string]int64{}}
+	t := &tx{w: s.w, books: map[string]*store.Books{}, trials: map[string]int64{}}
 	err := s.transaction(func() error {
 		// BEGIN IMMEDIATE took the file's write lock: what is read now stays so.
 		stored, err := t.cursor(shard)
@@ -58,14 +61,11 @@ func (s *Store) Apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 	return nil
 }
 
-type subjectID struct{ trial, patient string }
-
 // tx implements [store.Tx] on the writing connection.
 type tx struct {
-	w        *writer
-	books    map[string]*store.Books
-	subjects map[subjectID]store.SubjectKey
-	trials   map[string]int64
+	w      *writer
+	books  map[string]*store.Books
+	trials map[string]int64
 }
 
 var _ store.Tx = (*tx)(nil)

@@ -12,25 +12,37 @@ import (
 
 // Hash implements [store.Store].
 func (s *Store) Hash(ctx context.Context) (epro.Digest, error) {
+	d, _, err := s.HashAt(ctx, 0)
+	return d, err
+}
+
+// HashAt implements [store.Store].
+func (s *Store) HashAt(ctx context.Context, shard uint32) (d epro.Digest, c store.Cursor, err error) {
 	h := sha256.New()
-	if err := s.Dump(ctx, h); err != nil {
-		return epro.Digest{}, err
-	}
-	return epro.Digest(h.Sum(nil)), nil
+	err = s.snapshot(ctx, func(q querier) error {
+		if c, err = readCursor(ctx, q, shard); err != nil {
+			return err
+		}
+		return dump(ctx, q, h)
+	})
+	h.Sum(d[:0])
+	return d, c, err
 }
 
 // Dump implements [store.Store]. It reads one state in one transaction: while
 // it runs the write-ahead log grows by what the projector applies meanwhile.
 func (s *Store) Dump(ctx context.Context, w io.Writer) error {
-	return s.snapshot(ctx, func(q querier) error {
-		d := store.NewDumpWriter(w)
-		for _, part := range []func(context.Context, querier, *store.DumpWriter) error{dumpFrames, dumpEntities, dumpReports, dumpFacts} {
-			if err := part(ctx, q, d); err != nil {
-				return err
-			}
+	return s.snapshot(ctx, func(q querier) error { return dump(ctx, q, w) })
+}
+
+func dump(ctx context.Context, q querier, w io.Writer) error {
+	d := store.NewDumpWriter(w)
+	for _, part := range []func(context.Context, querier, *store.DumpWriter) error{dumpFrames, dumpEntities, dumpReports, dumpFacts} {
+		if err := part(ctx, q, d); err != nil {
+			return err
 		}
-		return d.Close()
-	})
+	}
+	return d.Close()
 }
 
 func dumpFrames(ctx context.Context, q querier, d *store.DumpWriter) error {

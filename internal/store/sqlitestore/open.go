@@ -68,23 +68,60 @@ func open(ctx context.Context, path string) (*Store, error) {
 	if err := s.openWriter(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	s.reads, err = sql.Open("sqlite", dsn(path, "query_only(1)", "cache_size(-8192)"))
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	s.reads.SetMaxOpenConns(readers)
-	s.reads.SetMaxIdleConns(readers)
-	if err := s.reads.PingContext(ctx); err != nil {
+	if err := s.openReads(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
+// OpenReader opens existing tables for reading only, beside the process that
+// writes them: it makes, finishes and clears away nothing. Apply fails. It
+// returns [store.ErrLayout] for tables of another layout, and an error that is
+// [fs.ErrNotExist] where there are none.
+func OpenReader(ctx context.Context, path string) (*Store, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open the tables: %w", err)
+	}
+	s := &Store{path: path}
+	err := s.openReads(ctx)
+	if err == nil {
+		err = one(ctx, s.reads, "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id)", nil, func(scan func(...any) error) error {
+			var found, id int64
+			if err := scan(&found, &id); err != nil {
+				return err
+			}
+			if id != applicationID {
+				return errForeign
+			}
+			if found != layout {
+				return store.ErrLayout
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the tables in %s: %w", path, errors.Join(err, s.Close()))
+	}
+	return s, nil
+}
+
+func (s *Store) openReads(ctx context.Context) (err error) {
+	s.reads, err = sql.Open("sqlite", dsn(s.path, "query_only(1)", "cache_size(-8192)"))
+	if err != nil {
+		return err
+	}
+	s.reads.SetMaxOpenConns(readers)
+	s.reads.SetMaxIdleConns(readers)
+	return s.reads.PingContext(ctx)
+}
+
+var errForeign = errors.New("this is a SQLite file, but not one with Tidegate's tables: name another file or move it away")
+
 // dsn is the driver's name of a file with pragmas.
 func dsn(path string, pragmas ...string) string {
 	q := url.Values{"_pragma": append([]string{"busy_timeout(10000)"}, pragmas...)}
 	// An escaped path: "?" and "#" in a folder's name would end it.
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode()
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rw&" + q.Encode() // the file is there: never make one
 }
 
 // openWriter opens the connection that writes, and makes the tables when the
@@ -125,7 +162,7 @@ func (s *Store) openWriter() error {
 	case found == 0 && id == 0:
 		return s.create()
 	case id != applicationID:
-		return errors.New("this is a SQLite file, but not one with Tidegate's tables: name another file or move it away")
+		return errForeign
 	}
 	return store.ErrLayout
 }
@@ -143,7 +180,7 @@ func (s *Store) create() error {
 			return err
 		}
 		if tables != 0 {
-			return errors.New("this is a SQLite file, but not one with Tidegate's tables: name another file or move it away")
+			return errForeign
 		}
 		// Prepared statements hold one statement each; the driver runs scripts.
 		e, ok := s.w.conn.(driver.ExecerContext)

@@ -60,8 +60,12 @@ func (s *Store) snapshot(ctx context.Context, fn func(q querier) error) (err err
 
 // Cursor implements [store.Reader].
 func (s *Store) Cursor(ctx context.Context, shard uint32) (store.Cursor, error) {
+	return readCursor(ctx, s.reads, shard)
+}
+
+func readCursor(ctx context.Context, q querier, shard uint32) (store.Cursor, error) {
 	c := store.Cursor{Era: 1}
-	err := one(ctx, s.reads, "SELECT position, frames, rule_set, tz, era FROM cursor WHERE shard=?", []any{int64(shard)}, func(scan func(...any) error) error {
+	err := one(ctx, q, "SELECT position, frames, rule_set, tz, era FROM cursor WHERE shard=?", []any{int64(shard)}, func(scan func(...any) error) error {
 		var position, frames, era int64
 		if err := scan(&position, &frames, &c.RuleSet, &c.TZ, &era); err != nil {
 			return err

@@ -258,6 +258,33 @@ func TestCrashKeepsWholeTransactions(t *testing.T) {
 	}
 }
 
+func TestOpenReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	if _, err := sqlitestore.OpenReader(t.Context(), path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without tables: %v", err)
+	}
+	s := open(t, path)
+	mark(t, s, 1)
+	if err := os.WriteFile(path+".building", []byte("another process is at it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := sqlitestore.OpenReader(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	mark(t, s, 2)
+	if c, err := r.Cursor(t.Context(), 0); err != nil || c.Frames != 2 {
+		t.Errorf("cursor %+v, %v", c, err)
+	}
+	if err := r.Apply(t.Context(), 0, store.Cursor{}, func(store.Tx) (store.Cursor, error) { return store.Cursor{}, nil }); err == nil {
+		t.Error("a reader applied something")
+	}
+	if _, err := os.Stat(path + ".building"); err != nil {
+		t.Errorf("a reader cleared a build away: %v", err)
+	}
+}
+
 func TestReadsEndWithTheirContext(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "store.db"))
 	ctx, cancel := context.WithCancel(t.Context())

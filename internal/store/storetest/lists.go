@@ -16,9 +16,16 @@ import (
 // many is how many rows the lists are tried with: more than two full pages.
 const many = 2500
 
-// limits are page sizes at every edge: one, odd, the bound and around it, all
-// but one, all, more than all, and out of bounds.
-var limits = []int{0, 1, 7, 499, 500, 999, 1000, 1001, many - 1, many, many + 1}
+// few is how many rows small pages are tried with.
+const few = 23
+
+// limits are page sizes at every edge, for lists of many rows: half, the bound
+// and around it, out of bounds.
+var limits = []int{500, 999, 1000, 1001, many + 1}
+
+// smallLimits are page sizes at every edge, for lists of few rows: out of
+// bounds, one, odd, all but one, all, more than all.
+var smallLimits = []int{-1, 0, 1, 2, 7, few - 1, few, few + 1}
 
 // walk reads a whole list page by page and checks each page's form.
 func walk[T any](t *testing.T, limit int, page func(store.Page) ([]T, string, error)) []T {
@@ -44,6 +51,13 @@ func walk[T any](t *testing.T, limit int, page func(store.Page) ([]T, string, er
 func name(prefix string, n int) string { return fmt.Sprintf("%s-%06d", prefix, n) }
 
 func testNameLists(t *testing.T, s store.Store) {
+	nameLists(t, s, few, smallLimits)
+	nameLists(t, s, many, limits)
+}
+
+// nameLists adds names up to n and walks every list of names.
+func nameLists(t *testing.T, s store.Store, many int, limits []int) {
+	t.Helper()
 	apply(t, s, func(tx store.Tx, _ journal.Position) error {
 		for i := range many {
 			n := (i*7919 + 13) % many // not in the order of the key
@@ -60,9 +74,6 @@ func testNameLists(t *testing.T, s store.Store) {
 	})
 	ctx := t.Context()
 	for _, limit := range limits {
-		if limit < 7 && testing.Short() {
-			continue
-		}
 		check := func(prefix string, got []string, want int) {
 			t.Helper()
 			if len(got) != want || !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != want {
@@ -108,6 +119,11 @@ func testNameLists(t *testing.T, s store.Store) {
 // fill adds many reports of trial T by five participants, with others between.
 func fill(t *testing.T, s store.Store) {
 	t.Helper()
+	fillTo(t, s, many)
+}
+
+func fillTo(t *testing.T, s store.Store, many int) {
+	t.Helper()
 	for n := 0; n < many; {
 		apply(t, s, func(tx store.Tx, at journal.Position) error {
 			for i := uint32(0); i < 400 && n < many; i++ {
@@ -140,7 +156,17 @@ func fill(t *testing.T, s store.Store) {
 }
 
 func testReportLists(t *testing.T, s store.Store) {
+	fillTo(t, s, 5*few)
+	reportLists(t, s, 5*few, []int{-1, 0, 1, 7, few, 5*few - 1, 5 * few, 5*few + 1})
+}
+
+func testLongReportLists(t *testing.T, s store.Store) {
 	fill(t, s)
+	reportLists(t, s, many, limits)
+}
+
+func reportLists(t *testing.T, s store.Store, many int, limits []int) {
+	t.Helper()
 	ctx := t.Context()
 	ascending := func(a, b store.Report) int { return compareRefs(a.Ref, b.Ref) }
 	for _, limit := range limits {

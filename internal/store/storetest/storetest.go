@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"frames and tree", testFrames},
 		{"lists of names", testNameLists},
 		{"list of reports", testReportLists},
+		{"long list of reports", testLongReportLists},
 		{"filters", testFilters},
 		{"audit", testAudit},
 		{"stream beside writes", testStream},
