@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tidegate/tidegate/internal/auth"
 )
@@ -81,7 +80,7 @@ func measureCost(ctx context.Context, o *options, dir string, out *strings.Build
 		}
 	}
 	if o.profile != "" {
-		if err := profile(ctx, o, all[0].p, buildRequests(2*o.requests, tokens)); err != nil {
+		if err := profile(ctx, o, all[0].p, tokens); err != nil {
 			return err
 		}
 	}
@@ -156,26 +155,29 @@ func (c *contestant) round(ctx context.Context, o *options, round int, requests 
 }
 
 // profile takes a CPU profile while the server is driven.
-func profile(ctx context.Context, o *options, p *process, requests [][]byte) error {
+func profile(ctx context.Context, o *options, p *process, tokens []string) error {
 	say("taking a CPU profile")
-	type result struct {
-		text []byte
-		err  error
+	batches := make([][][]byte, 4)
+	for i := range batches {
+		batches[i] = buildRequests(o.requests, tokens)
 	}
-	got := make(chan result, 1)
+	var text []byte
+	var failed error
+	done := make(chan struct{})
 	go func() {
-		text, err := p.get(ctx, "/debug/pprof/profile?seconds=4")
-		got <- result{text, err}
+		defer close(done)
+		text, failed = p.get(ctx, "/debug/pprof/profile?seconds=4")
 	}()
-	time.Sleep(300 * time.Millisecond) // until the profile has begun
-	if _, err := drive(ctx, p.address, requests, o.connections); err != nil {
-		return err
+	for _, requests := range batches {
+		if _, err := drive(ctx, p.address, requests, o.connections); err != nil {
+			return err
+		}
 	}
-	r := <-got
-	if r.err != nil {
-		return r.err
+	<-done
+	if failed != nil {
+		return failed
 	}
-	return os.WriteFile(o.profile, r.text, 0o600)
+	return os.WriteFile(o.profile, text, 0o600)
 }
 
 func median(v []float64) float64 {
