@@ -16,7 +16,7 @@ func TestPowerLoss(t *testing.T) {
 	onlyLong(t)
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
-			cuts := number(t, "TIDEGATE_CUTS", 15)
+			cuts := number(t, "TIDEGATE_CUTS", 12)
 			r := random(t)
 			d := newDisk(t, fs, 512)
 			w := newWorld(t, d.dir)
@@ -24,12 +24,9 @@ func TestPowerLoss(t *testing.T) {
 			began := time.Now()
 			for cut := range cuts {
 				moment := between(r, 0, 800*time.Millisecond)
-				after := between(r, 0, 200*time.Millisecond)
 				s := w.start()
 				time.Sleep(moment)
-				d.powerOff()
-				time.Sleep(after) // a server that runs on without a disk must acknowledge nothing
-				w.kill(s)
+				w.powerCut(d, s)
 				d.powerOn()
 				a := w.judge(true)
 				w.clean(a)
@@ -42,6 +39,14 @@ func TestPowerLoss(t *testing.T) {
 			t.Logf("power cuts on %s %d, %s; lost %d, in %s", fs, cuts, w.crowd, a.Lost, time.Since(began).Round(time.Second))
 		})
 	}
+}
+
+// powerCut takes away the network, the disk and the process, in this order.
+func (w *world) powerCut(d *disk, s *server.Server) {
+	w.t.Helper()
+	w.crowd.cut()
+	d.powerOff()
+	w.kill(s)
 }
 
 // TestPowerLossWithoutSyncIsFoundOut is a control: with synchronous=OFF the same
@@ -61,8 +66,7 @@ func TestPowerLossWithoutSyncIsFoundOut(t *testing.T) {
 				s := server.Start(t, o)
 				w.crowd.at(s.URL)
 				time.Sleep(between(r, 200*time.Millisecond, time.Second))
-				d.powerOff()
-				w.kill(s)
+				w.powerCut(d, s)
 				d.powerOn()
 				if a := w.judge(true); a.Lost > 0 {
 					if a.code != 1 {
