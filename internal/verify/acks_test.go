@@ -239,6 +239,29 @@ func flipText(s string, i int) string {
 	return string(b)
 }
 
+// TestForgedReceiptBehindAGenuineOne: the signature of a frame is checked once,
+// the path of each fact every time.
+func TestForgedReceiptBehindAGenuineOne(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	genuine := w.acks[3]
+	r, err := receipt.Parse(genuine.Receipt)
+	w.must(err)
+	env, err := r.Fact()
+	w.must(err)
+	env.ID = epro.NewUUID()
+	r.Envelope, err = env.AppendBinary(nil)
+	w.must(err)
+	forged := genuine
+	forged.ReportID, forged.Receipt = env.ID.String(), r.String()
+	w.acks = []verify.Ack{genuine, forged, genuine}
+	res := w.with(t, w.journalPath(), nil, w.ackFile())
+	counts(t, res, 0, 0, 0, 1)
+	if res.Acks.Found != 2 || res.Findings[0].Line != 2 {
+		t.Errorf("%+v:%s", res.Acks, list(res))
+	}
+}
+
 // TestNoWordsInFindings: what patients wrote never gets into a result.
 func TestNoWordsInFindings(t *testing.T) {
 	w := newWorld(t)

@@ -96,21 +96,27 @@ func TestEachCheck(t *testing.T) {
 		"run without a start": {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Run, h.N = journal.Run{2}, 3 }) }, []string{"chain@2"}},
 		"number left out":     {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.N++ }); s.frame(nil) }, []string{"chain@2"}},
 		"number again":        {func(s *sketch) { s.frame(nil); s.frame(nil); s.j.frames = append(s.j.frames, s.j.frames[0]) }, []string{"chain@3"}},
-		"frame moved on":      {func(s *sketch) { s.frame(nil); s.frame(nil); s.frame(nil); f := s.j.frames; f[1], f[2] = f[2], f[1] }, []string{"chain@2", "chain@3"}},
-		"other predecessor":   {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Prev[0] ^= 1 }) }, []string{"chain@2"}},
-		"time goes back":      {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Time -= 2 }) }, []string{"chain@2"}},
-		"other shard":         {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Shard = 4 }) }, []string{"frame@2"}},
-		"unknown kind":        {func(s *sketch) { s.frame(nil, unknown) }, []string{"kind@1"}},
-		"fact's meaning":      {func(s *sketch) { s.frame(nil, unmeant) }, []string{"meaning@1"}},
-		"report's meaning":    {func(s *sketch) { s.frame(nil); s.frame(nil, meant) }, []string{"meaning@2"}},
-		"era":                 {func(s *sketch) { s.frame(nil); s.frame(nil, era(2, 1)); s.frame(nil, era(3, 2)) }, nil},
-		"era asked twice":     {func(s *sketch) { e := era(2, 1); s.frame(nil); s.frame(nil, e); s.frame(nil, e) }, nil},
-		"era left out":        {func(s *sketch) { s.frame(nil); s.frame(nil, era(3, 1)) }, []string{"era@2"}},
-		"era's frames":        {func(s *sketch) { s.frame(nil); s.frame(nil, era(2, 2)) }, []string{"era@2"}},
-		"erasure":             {func(s *sketch) { s.frame(nil, gone); s.frame(nil, erased(leaf)) }, nil},
-		"erased, untold":      {func(s *sketch) { s.frame(nil, gone); s.frame(nil) }, []string{"erased@1"}},
-		"told, not erased":    {func(s *sketch) { s.frame(nil); s.frame(nil, erased(strings.Repeat("ab", 32))) }, []string{"erased@2"}},
-		"header left only":    {func(s *sketch) { s.frame(nil); s.frame(nil); s.frame(nil); s.j.frames[1] = s.j.frames[1][:atEnvelopes] }, []string{"frame@2"}},
+		"number again, and on": {func(s *sketch) {
+			s.frame(nil)
+			s.frame(nil)
+			s.j.frames = append(s.j.frames, s.j.frames[0])
+			s.frame(nil)
+		}, []string{"chain@3"}},
+		"frame moved on":    {func(s *sketch) { s.frame(nil); s.frame(nil); s.frame(nil); f := s.j.frames; f[1], f[2] = f[2], f[1] }, []string{"chain@2", "chain@3"}},
+		"other predecessor": {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Prev[0] ^= 1 }) }, []string{"chain@2"}},
+		"time goes back":    {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Time -= 2 }) }, []string{"chain@2"}},
+		"other shard":       {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Shard = 4 }) }, []string{"frame@2"}},
+		"unknown kind":      {func(s *sketch) { s.frame(nil, unknown) }, []string{"kind@1"}},
+		"fact's meaning":    {func(s *sketch) { s.frame(nil, unmeant) }, []string{"meaning@1"}},
+		"report's meaning":  {func(s *sketch) { s.frame(nil); s.frame(nil, meant) }, []string{"meaning@2"}},
+		"era":               {func(s *sketch) { s.frame(nil); s.frame(nil, era(2, 1)); s.frame(nil, era(3, 2)) }, nil},
+		"era asked twice":   {func(s *sketch) { e := era(2, 1); s.frame(nil); s.frame(nil, e); s.frame(nil, e) }, nil},
+		"era left out":      {func(s *sketch) { s.frame(nil); s.frame(nil, era(3, 1)) }, []string{"era@2"}},
+		"era's frames":      {func(s *sketch) { s.frame(nil); s.frame(nil, era(2, 2)) }, []string{"era@2"}},
+		"erasure":           {func(s *sketch) { s.frame(nil, gone); s.frame(nil, erased(leaf)) }, nil},
+		"erased, untold":    {func(s *sketch) { s.frame(nil, gone); s.frame(nil) }, []string{"erased@1"}},
+		"told, not erased":  {func(s *sketch) { s.frame(nil); s.frame(nil, erased(strings.Repeat("ab", 32))) }, []string{"erased@2"}},
+		"header left only":  {func(s *sketch) { s.frame(nil); s.frame(nil); s.frame(nil); s.j.frames[1] = s.j.frames[1][:atEnvelopes] }, []string{"frame@2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &sketch{world: w}
