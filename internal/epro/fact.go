@@ -1,10 +1,8 @@
 package epro
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"hash"
 )
 
 // SaltBytes is the length of the random salt that keeps a body's digest from
@@ -49,17 +47,21 @@ type MeaningKey [32]byte
 // ReportMeaning is the meaning digest of a report: HMAC-SHA-256 under the
 // trial's meaning key, of the canonical meaning ([Report.AppendMeaning]).
 func ReportMeaning(key MeaningKey, canonical []byte) Digest {
-	m := hmac.New(sha256.New, key[:])
-	m.Write(canonical)
-	return sum(m)
+	// RFC 2104 with one-shot hashes: crypto/hmac allocates seven times, and this
+	// is done for every report. Most meanings fit the buffer on the stack.
+	var buf [1024]byte
+	var pad [sha256.BlockSize]byte
+	copy(pad[:], key[:])
+	for i := range pad {
+		pad[i] ^= 0x36
+	}
+	inner := sha256.Sum256(append(append(buf[:0], pad[:]...), canonical...))
+	for i := range pad {
+		pad[i] ^= 0x36 ^ 0x5c
+	}
+	return sha256.Sum256(append(append(buf[:0], pad[:]...), inner[:]...))
 }
 
 // PlainMeaning is the meaning digest of every other fact: SHA-256 of its
 // canonical body.
 func PlainMeaning(body []byte) Digest { return sha256.Sum256(body) }
-
-func sum(h hash.Hash) Digest {
-	var d Digest
-	h.Sum(d[:0])
-	return d
-}

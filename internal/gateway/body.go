@@ -12,35 +12,38 @@ import (
 	"github.com/tidegate/tidegate/internal/epro"
 )
 
-// checkType refuses another content type than want. A charset of UTF-8 is taken.
+// checkType refuses another content type than want.
 func checkType(r *http.Request, want string) error {
-	wrong := &problem{
+	if isType(r, want) {
+		return nil
+	}
+	return &problem{
 		status: http.StatusUnsupportedMediaType, code: codeMediaType,
-		detail: "Send the body as " + want + ", without a content encoding.",
+		detail: "Send the body as " + want + ", in UTF-8, without a content encoding.",
 	}
-	if len(r.Header["Content-Encoding"]) > 0 {
-		return wrong
-	}
+}
+
+// isType says whether the body is of the type and is not encoded. A charset of
+// UTF-8 may be named.
+func isType(r *http.Request, want string) bool {
 	values := r.Header["Content-Type"]
-	if len(values) != 1 {
-		return wrong
+	if len(r.Header["Content-Encoding"]) > 0 || len(values) != 1 {
+		return false
 	}
 	if values[0] == want {
-		return nil
+		return true
 	}
 	kind, params, err := mime.ParseMediaType(values[0])
 	if err != nil || kind != want {
-		return wrong
+		return false
 	}
 	for name, value := range params {
 		if name != "charset" || !strings.EqualFold(value, "utf-8") {
-			return wrong
+			return false
 		}
 	}
-	return nil
+	return true
 }
-
-func isType(r *http.Request, want string) bool { return checkType(r, want) == nil }
 
 // trusted is how much is allocated on the word of a Content-Length alone. What
 // is longer grows as its bytes arrive, so that a header costs a client as much
@@ -48,18 +51,25 @@ func isType(r *http.Request, want string) bool { return checkType(r, want) == ni
 const trusted = 4 << 10
 
 // readBody reads the whole body, at most limit bytes, into a slice of its own
-// whose capacity is its length. A longer body is refused by its Content-Length
-// alone, or as soon as it is longer.
+// whose capacity is its length, because a fact keeps it. A longer body is
+// refused by its Content-Length alone, or as soon as it is longer.
 func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
-	if r.ContentLength > int64(limit) {
-		return nil, tooLarge(limit)
-	}
 	if n := int(r.ContentLength); n >= 0 && n <= trusted {
 		body := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
 			return nil, unreadable(err)
 		}
 		return body, nil
+	}
+	body, err := readGrowing(w, r, limit)
+	return bytes.Clone(body), err
+}
+
+// readGrowing reads the whole body, at most limit bytes, into a slice that
+// grows with it.
+func readGrowing(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	if r.ContentLength > int64(limit) {
+		return nil, tooLarge(limit)
 	}
 	var all bytes.Buffer
 	all.Grow(trusted)
@@ -70,13 +80,16 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error)
 		}
 		return nil, unreadable(err)
 	}
-	return bytes.Clone(all.Bytes()), nil
+	return all.Bytes(), nil
 }
 
 func tooLarge(limit int) error {
 	text := "64 KiB"
-	if limit != epro.MaxBodyBytes {
+	switch limit {
+	case MaxBulkBytes:
 		text = "8 MiB or 10,000 lines"
+	case maxCommandBytes:
+		text = "16 KiB"
 	}
 	return &problem{
 		status: http.StatusRequestEntityTooLarge, code: codeTooLarge, accepted: acceptedFalse, closing: true,

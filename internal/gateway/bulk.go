@@ -57,7 +57,7 @@ func (s *Server) postReports(c *gin.Context) error {
 	// Deadlines are a matter of the connection; a test's recorder has none.
 	_ = wire.SetReadDeadline(time.Now().Add(s.cfg.BulkTimeout))
 	_ = wire.SetWriteDeadline(time.Now().Add(2 * s.cfg.BulkTimeout))
-	body, err := readBody(c.Writer, r, MaxBulkBytes)
+	body, err := readGrowing(c.Writer, r, MaxBulkBytes)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ func (w *world) reply(c net.Conn) *answer {
 	w.t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	must(w.t, err)
+	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	must(w.t, err)
 	if resp.Close { // the header itself is taken out by ReadResponse
@@ -317,6 +318,39 @@ func TestAStopAnswersEverybody(t *testing.T) {
 				t.Error("the listener is still open")
 			}
 		})
+	}
+}
+
+// TestAStopDoesNotWaitForSlowSenders: neither for one in the middle of its body
+// nor for connections that say nothing.
+func TestAStopDoesNotWaitForSlowSenders(t *testing.T) {
+	w := newWorld(t, setup{config: func(c *gateway.Config) { c.StopTimeout = time.Second }})
+	slow := w.dial(head(w.participant("T001", "P-1", auth.ScopeSubmit), "Content-Length: 200\r\n\r\n{"))
+	w.dial("")
+	time.Sleep(50 * time.Millisecond)
+	began := time.Now()
+	w.stop()
+	a := w.reply(slow)
+	w.isProblem(t, a, 408, "too-slow")
+	if a.json(t)["accepted"] != false {
+		t.Error(a)
+	}
+	err := <-w.stopped
+	w.stopped <- err
+	if err != nil || time.Since(began) > 2*time.Second {
+		t.Errorf("stop: %v after %v", err, time.Since(began))
+	}
+}
+
+// TestHalfAnExportIsCut: an error in the middle of a stream must not look like
+// its end.
+func TestHalfAnExportIsCut(t *testing.T) {
+	tables := &reader{}
+	w := newWorld(t, setup{options: func(o *gateway.Options) { tables.Reader = o.Reader; o.Reader = tables }})
+	tables.rows = 2000
+	_, err := w.try("GET", "/v1/trials/T001/reports.csv", w.staff("dm", epro.StaffRole{Role: "data-manager"}), nil)
+	if err == nil {
+		t.Error("half an export ended like a whole one")
 	}
 }
 

@@ -6,36 +6,68 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // cappedListener closes connections over its limit at once, unanswered: a
 // connection that waits to be accepted costs the client nothing and tells it
-// nothing, one that is closed makes it back off.
+// nothing, one that is closed makes it back off. It knows those that are open.
 type cappedListener struct {
 	net.Listener
-	limit int64
-	open  atomic.Int64
+	limit int
 	gauge prometheus.Gauge
 	over  prometheus.Counter
+
+	mu   sync.Mutex
+	open map[*cappedConn]struct{}
 }
 
 // Accept implements net.Listener.
 func (l *cappedListener) Accept() (net.Conn, error) {
 	for {
-		c, err := l.Listener.Accept()
+		raw, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
 		}
-		if l.open.Add(1) > l.limit {
-			l.open.Add(-1)
+		c := &cappedConn{Conn: raw, listener: l}
+		if !l.enter(c) {
 			l.over.Inc()
-			_ = c.Close() // it was never used
+			_ = raw.Close() // it was never used
 			continue
 		}
 		l.gauge.Inc()
-		return &cappedConn{Conn: c, listener: l}, nil
+		return c, nil
+	}
+}
+
+func (l *cappedListener) enter(c *cappedConn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.open) >= l.limit {
+		return false
+	}
+	l.open[c] = struct{}{}
+	return true
+}
+
+func (l *cappedListener) leave(c *cappedConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.open[c]; ok {
+		delete(l.open, c)
+		l.gauge.Dec()
+	}
+}
+
+// hurry ends every read under way: bodies that are still being sent are
+// answered as too slow, connections that say nothing are closed.
+func (l *cappedListener) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c := range l.open {
+		_ = c.SetReadDeadline(time.Now()) // a closed one needs none
 	}
 }
 
@@ -44,17 +76,13 @@ func (l *cappedListener) Accept() (net.Conn, error) {
 type cappedConn struct {
 	net.Conn
 	listener *cappedListener
-	closed   sync.Once
 	// handshake is the semaphore of which the connection holds a place.
 	handshake atomic.Pointer[chan struct{}]
 }
 
 // Close implements net.Conn.
 func (c *cappedConn) Close() error {
-	c.closed.Do(func() {
-		c.listener.open.Add(-1)
-		c.listener.gauge.Dec()
-	})
+	c.listener.leave(c)
 	c.leaveHandshake()
 	return c.Conn.Close()
 }
@@ -94,7 +122,6 @@ func (s *Server) capHandshakes(cfg *tls.Config, n int) {
 			}
 			return nil, nil //nolint:nilnil // as above
 		case <-hello.Context().Done():
-			s.metrics.handshakesFailed.Inc()
 			return nil, errHandshakes
 		}
 	}

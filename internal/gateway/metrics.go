@@ -43,7 +43,7 @@ func newMetrics(s *Server) *metrics {
 			Name: "tidegate_http_connections_refused_total", Help: "Connections closed unanswered because too many were open.",
 		}),
 		handshakesFailed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tidegate_tls_handshakes_refused_total", Help: "TLS handshakes given up because too many were under way.",
+			Name: "tidegate_tls_handshakes_failed_total", Help: "TLS handshakes that failed, also because too many were under way.",
 		}),
 	}
 	m.registry.MustRegister(m.requests, m.latency, m.panics, m.connections, m.connectionsOver, m.handshakesFailed,

@@ -29,8 +29,24 @@ func (s *Server) own(h func(*gin.Context, *auth.Claims) error) func(*gin.Context
 		if claims.Kind != auth.KindParticipant || !claims.Scope.Has(auth.ScopeRead) {
 			return problemScope
 		}
+		if err := s.notRevoked(c.Request.Context(), &claims); err != nil {
+			return err
+		}
 		return h(c, &claims)
 	}
+}
+
+// notRevoked refuses to show data to a token of a revoked epoch. Sending is
+// another matter: what comes under such a token is taken and set aside.
+func (s *Server) notRevoked(ctx context.Context, claims *auth.Claims) error {
+	e, err := s.reader.Participant(ctx, claims.Trial, claims.Participant)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err == nil && claims.Epoch < e.MinEpoch:
+		return problemRevoked
+	}
+	return err
 }
 
 type ownReportList struct {

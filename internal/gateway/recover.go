@@ -19,7 +19,7 @@ func (s *Server) recovered(c *gin.Context, r *route, v any) {
 	}
 	s.metrics.panics.Inc()
 	s.log.Error("a request ended in a panic; the server goes on",
-		"route", r.path, "method", r.method, "panic_type", fmt.Sprintf("%T", v), "stack", stack())
+		"route", r.path, "method", r.method, "panicType", fmt.Sprintf("%T", v), "stack", stack())
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler)
 	}

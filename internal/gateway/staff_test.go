@@ -457,3 +457,26 @@ func TestBooksCountWhatIsPendingAboveTheCursor(t *testing.T) {
 		t.Errorf("counted above %d, the tables are at %d", asked, w.end())
 	}
 }
+
+func TestARevokedTokenShowsNothingAndStillSends(t *testing.T) {
+	w := newWorld(t, setup{})
+	token := w.participant("T001", "P-1", auth.ScopeSubmit|auth.ScopeRead)
+	if a := w.get("/v1/patient/reports", token); a.status != 200 {
+		t.Fatal(a)
+	}
+	north := w.staff("north", epro.StaffRole{Role: "coordinator", TrialID: "T001", SiteID: "S01"})
+	a := w.post("/v1/trials/T001/participants/P-1/revoke-tokens", north, `{"minEpoch":1,"reason":"phone lost","expect":1}`)
+	if a.status != 200 {
+		t.Fatal(a)
+	}
+	w.isProblem(t, w.get("/v1/patient/reports", token), 401, "token-invalid")
+	id := epro.NewUUID()
+	if a := w.post(submitPath, token, report("T001", "P-1", id, 1)); a.status != 200 {
+		t.Errorf("a patient's words were refused: %s", a)
+	}
+	w.settle()
+	rows := w.walk(t, "/v1/trials/T001/quarantine", "reports", north)
+	if len(rows) != 1 || fmt.Sprint(rows[0].(map[string]any)["reasons"]) != "[token-revoked]" {
+		t.Errorf("%v", rows)
+	}
+}

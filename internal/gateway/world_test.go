@@ -52,7 +52,6 @@ type world struct {
 	stop    context.CancelFunc // of the public listener
 	stopped chan error
 	project func() // starts the projector, once
-	seeded  bool
 }
 
 type setup struct {
@@ -386,6 +385,19 @@ type reader struct {
 	store.Reader
 	fail  error
 	panic string
+	rows  int // EachReport gives so many rows, then fails
+}
+
+func (r *reader) EachReport(ctx context.Context, trial string, f store.ReportFilter, fn func(*store.Report) error) error {
+	if r.rows == 0 {
+		return r.Reader.EachReport(ctx, trial, f, fn)
+	}
+	for range r.rows {
+		if err := fn(&store.Report{PatientID: "P-1", CompletedAt: time.Now()}); err != nil {
+			return err
+		}
+	}
+	return errDown
 }
 
 func (r *reader) OwnReports(ctx context.Context, trial, patient string, p store.Page) ([]store.Report, string, error) {
