@@ -195,10 +195,18 @@ func (s *KeySet) OpenCheckpoint(signed []byte) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: its signature does not fit: it was changed", ErrCheckpoint)
 	case n.Text != c.Text() || len(n.Sigs) != 1 || n.Sigs[0].Name != c.Origin():
 		return Checkpoint{}, fmt.Errorf("%w: it is not signed once under its origin", ErrCheckpoint)
+	case !canonicalBase64(n.Sigs[0].Base64):
+		// The note's decoder passes over the last unused bits.
+		return Checkpoint{}, fmt.Errorf("%w: its signature is not in canonical form", ErrCheckpoint)
 	case s.keys[id].compromised:
 		return Checkpoint{}, fmt.Errorf("%w: signed by key %s, which was retired as compromised", ErrCheckpoint, id)
 	}
 	return c, nil
+}
+
+func canonicalBase64(s string) bool {
+	_, err := base64.StdEncoding.Strict().DecodeString(s)
+	return err == nil
 }
 
 // CheckConsistency checks that the newer checkpoint's tree is the older one's

@@ -98,6 +98,16 @@ func TestCheckpointEveryBit(t *testing.T) {
 			t.Errorf("bit %d of byte %d (%q) flipped, and still valid", i%8, i/8, signed[i/8])
 		}
 	}
+	// The unused bits of the signature's last character, whatever it is.
+	last := len(signed) - len("=\n") - 1
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for bits := 1; bits < 4; bits++ {
+		b := append([]byte(nil), signed...)
+		b[last] = alphabet[strings.IndexByte(alphabet, b[last])|bits]
+		if _, err := r.keys.OpenCheckpoint(b); err == nil {
+			t.Errorf("the signature has a second text")
+		}
+	}
 	for n := range signed {
 		if _, err := r.keys.OpenCheckpoint(signed[:n]); err == nil {
 			t.Errorf("cut to %d bytes, and still valid", n)
