@@ -125,8 +125,9 @@ func (f *folder) loadKeys(create bool) (err error) {
 	return err
 }
 
-// open opens journal, tables and vault. The lock is held.
-func (f *folder) open(ctx context.Context) error {
+// open opens journal, tables and vault. The lock is held. check looks at journal
+// and tables, and may refuse them before the vault is touched.
+func (f *folder) open(ctx context.Context, check func(context.Context) error) error {
 	if err := f.journalThere(); err != nil {
 		return err
 	}
@@ -139,6 +140,9 @@ func (f *folder) open(ctx context.Context) error {
 		return err
 	}
 	if err := f.openStore(ctx); err != nil {
+		return err
+	}
+	if err := check(ctx); err != nil {
 		return err
 	}
 	// A vault that is missing beside a journal with facts was lost, not never made.

@@ -2,9 +2,16 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 
+	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 )
 
 type keysCmd struct {
@@ -24,17 +31,21 @@ func (keysListCmd) Help() string {
 }
 
 // Run lists the keys.
-func (c keysListCmd) Run(con *console) error {
+func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err
 	}
+	certs, err := certificatesOf(ctx, c.Data, keys)
+	if err != nil {
+		return err
+	}
 	if c.JSON {
-		return con.printJSON(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...))
+		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs...))
 	}
 	con.printf("root     %s\n", keys.Fingerprint())
 	current := keys.Signer().KeyID().String()
-	for _, k := range keys.Certificates() {
+	for _, k := range certs {
 		state := "certified"
 		switch {
 		case k.Retired != nil:
@@ -45,6 +56,34 @@ func (c keysListCmd) Run(con *console) error {
 		con.printf("signing  %s  since %s  %s\n", k.KeyID, time.Unix(k.NotBefore, 0).UTC().Format(time.RFC3339), state)
 	}
 	return nil
+}
+
+// certificatesOf are the certificates of a folder's keys, with their
+// retirements. Those are facts, so without tables there is no answer rather
+// than one that hides a stolen key.
+func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []receipt.Certificate, err error) {
+	tables, err := sqlitestore.OpenReadOnly(ctx, filepath.Join(dir, fileStore))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s has no tables, and only they tell which keys are retired: tidegate rebuild --data %s", dir, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = joinClose(err, tables.Close()) }()
+	facts, err := tables.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var certs receipt.Certificates
+	for _, f := range facts {
+		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range keys.Certificates() {
+		certs.Add(c)
+	}
+	return certs.List(), nil
 }
 
 type keysRotateCmd struct {

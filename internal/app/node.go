@@ -312,10 +312,7 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 		return nil, errors.Join(err, f.close())
 	}
 	n.anchors = anchors
-	if err := f.open(ctx); err != nil {
-		return nil, errors.Join(err, f.close())
-	}
-	if err := check(n, ctx); err != nil {
+	if err := f.open(ctx, func(ctx context.Context) error { return check(n, ctx) }); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	n.projector = projector.New(f.journal, f.store, shard, projector.Options{Logger: log})
