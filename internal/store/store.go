@@ -34,7 +34,7 @@ type Cursor struct {
 
 // Page asks for part of a list.
 type Page struct {
-	Limit int    // 1 to 1000
+	Limit int    // 1 to 1000; values outside are brought into these bounds
 	After string // opaque, from the page before; "" for the first
 }
 
@@ -77,7 +77,7 @@ type Report struct {
 	Ref              Ref
 	TrialID          string
 	PatientID        string
-	SiteID           string // the site at that time, "" if not enrolled
+	SiteID           string // the site at that time, also of one withdrawn; "" if never enrolled
 	ReportID         epro.UUID
 	Version          int // 1 for the first content under the id
 	Disposition      epro.Disposition
@@ -183,6 +183,8 @@ type Reader interface {
 
 	Books(ctx context.Context, trial string) (Books, error)
 	Outcome(ctx context.Context, command epro.UUID) (Outcome, error) // ErrNotFound until the projector passed it
+	// Audit lists every fact of a trial, reports and their repeats among them,
+	// in the order of the journal; with trial "" those about no single trial.
 	Audit(ctx context.Context, trial string, p Page) ([]AuditEntry, string, error)
 	// Keys are the bodies of key.added and key.retired facts, in order.
 	Keys(ctx context.Context) ([]KeyFact, error)

@@ -124,13 +124,19 @@ func fill(t *testing.T, s store.Store) {
 
 func fillTo(t *testing.T, s store.Store, many int) {
 	t.Helper()
+	var own, others [5]store.Subject
+	apply(t, s, func(tx store.Tx, _ journal.Position) error {
+		var errs [10]error
+		for i := range own {
+			own[i], errs[i] = enroll(tx, "T", name("P", i), name("S", i))
+			others[i], errs[5+i] = enroll(tx, "U", name("P", i), "S")
+		}
+		return errors.Join(errs[:]...)
+	})
 	for n := 0; n < many; {
 		apply(t, s, func(tx store.Tx, at journal.Position) error {
 			for i := uint32(0); i < 400 && n < many; i++ {
-				p, err := enroll(tx, "T", name("P", n%5), name("S", n%5))
-				if err != nil {
-					return err
-				}
+				p := own[n%5]
 				r := newReport(p, store.Ref{Position: at, Index: 2 * i}, n)
 				switch n % 50 {
 				case 7:
@@ -138,9 +144,7 @@ func fillTo(t *testing.T, s store.Store, many int) {
 				case 8, 9:
 					r.Disposition, r.Reasons = epro.Quarantined, []epro.QuarantineReason{epro.ReasonClockAhead}
 				}
-				u, err := enroll(tx, "U", name("P", n%5), "S")
-				other := newReport(u, store.Ref{Position: at, Index: 2*i + 1}, n)
-				if err := errors.Join(err, second(tx.AddReport(r)), second(tx.AddReport(other))); err != nil {
+				if err := errors.Join(second(tx.AddReport(r)), second(tx.AddReport(newReport(others[n%5], store.Ref{Position: at, Index: 2*i + 1}, n)))); err != nil {
 					return err
 				}
 				if n%50 == 9 {
