@@ -315,3 +315,17 @@ func (s *Server) Post(path, token, body string) (int, string) {
 	code, _, answer := s.Do(http.MethodPost, path, token, "application/json", body)
 	return code, answer
 }
+
+// Status reads /status of the admin listener; 0 when it does not answer.
+func (s *Server) Status() (int, string) {
+	resp, err := http.Get("http://" + s.Admin + "/status")
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return resp.StatusCode, string(b)
+}

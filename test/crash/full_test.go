@@ -1,0 +1,133 @@
+package crash_test
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/test/server"
+)
+
+// TestDiskFull fills the disk under a loaded server: below the floor everything
+// is refused as surely not recorded, screens go on, and so do reports when there
+// is room again, with no restart. Then the same without a floor, so that SQLite
+// itself meets the full disk.
+func TestDiskFull(t *testing.T) {
+	onlyLong(t)
+	for _, c := range []struct {
+		name, floor string
+		left        uint64 // bytes that the ballast leaves
+	}{
+		{"floor", "24", 8 << 20},
+		{"to the last byte", "0", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDisk(t, "ext4", 400) // above the default floor when it is empty
+			w := newWorld(t, d.dir)
+			w.crowd.start(24)
+			s := w.start("TIDEGATE_INTAKE_DISKFLOORMB="+c.floor, "TIDEGATE_INTAKE_REMEMBER=0")
+			eventually(t, 10*time.Second, "reports are taken", func() bool { return w.crowd.acked.Load() > 200 })
+			d.fill(c.left)
+			filled := time.Now()
+			eventually(t, 20*time.Second, "reports are refused for want of room", func() bool { return w.crowd.refused.Load() > 50 })
+			told := time.Since(filled)
+			time.Sleep(time.Second)
+			ok, state := journalState(s)
+			t.Logf("status after the disk was full: ok %v, %q", ok, state)
+			unknown, noAnswer := w.crowd.unknown.Load(), w.crowd.noAnswer.Load()
+			before := w.crowd.acked.Load() + w.crowd.repeated.Load()
+			time.Sleep(time.Second)
+			if after := w.crowd.acked.Load() + w.crowd.repeated.Load(); after != before {
+				t.Errorf("%d reports were acknowledged on a full disk", after-before)
+			}
+			w.reads(s)
+			if c.left > 0 {
+				if w.crowd.unknown.Load() > 0 {
+					t.Errorf("%d tries have an unknown outcome: the floor decides before anything is taken", unknown)
+				}
+				if ok {
+					t.Error("status says that the journal serves, but every report is refused")
+				}
+			}
+			d.empty()
+			from := time.Now()
+			eventually(t, 15*time.Second, "reports are taken again", func() bool { return w.crowd.acked.Load() > before+50 })
+			t.Logf("refused %s after the disk was full, taken again %s after there was room; %s; no answer %d",
+				told.Round(10*time.Millisecond), time.Since(from).Round(10*time.Millisecond), w.crowd, noAnswer)
+			if t.Failed() {
+				t.Log(tail(s.Output()))
+			}
+			w.kill(s)
+			w.clean(w.judge(true))
+			w.startOnAFullDisk(d)
+			w.end()
+		})
+	}
+}
+
+// startOnAFullDisk wants a server that cannot start to say so in a sentence, or
+// one that starts and refuses; and nothing harmed.
+func (w *world) startOnAFullDisk(d *disk) {
+	w.t.Helper()
+	d.fill(0)
+	s := server.Launch(w.t, w.options())
+	if err := s.Ready(15 * time.Second); err == nil {
+		w.reads(s)
+		s.Kill()
+	} else {
+		s.Kill()
+		lines := strings.Split(strings.TrimSpace(s.Output()), "\n")
+		w.t.Logf("on a full disk: %s", lines[len(lines)-1])
+		if strings.Contains(s.Output(), "goroutine ") {
+			w.t.Errorf("a stack trace instead of a sentence:\n%s", s.Output())
+		}
+		if s.ExitCode() != 1 {
+			w.t.Errorf("exit %d instead of 1\n%s", s.ExitCode(), s.Output())
+		}
+	}
+	d.empty()
+	w.clean(w.judge(true))
+}
+
+// fill leaves about so many bytes free, or none at all.
+func (d *disk) fill(left uint64) {
+	d.t.Helper()
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &s); err != nil {
+		d.t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(d.dir, "ballast"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only room matters
+	size := int64(s.Bavail)*s.Bsize - int64(left)
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil && left > 0 {
+		d.t.Fatal(err)
+	}
+	if left > 0 {
+		return
+	}
+	// To the end, with what is kept for root and what the server gives up meanwhile.
+	chunk := make([]byte, 1<<20)
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		d.t.Fatal(err)
+	}
+	for len(chunk) > 0 {
+		if _, err := f.Write(chunk); err != nil {
+			chunk = chunk[:len(chunk)/16]
+		}
+	}
+}
+
+// empty removes the ballast.
+func (d *disk) empty() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "ballast")); err != nil {
+		d.t.Fatal(err)
+	}
+}
