@@ -42,10 +42,7 @@ func (f serveFlags) config(con *console) (Config, error) {
 	if len(f.Anchor) > 0 {
 		cfg.Anchors = f.Anchor
 	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, fmt.Errorf("this configuration cannot work:\n%w\nEvery setting is explained by: tidegate config doc", err)
-	}
-	return cfg, nil
+	return cfg, cfg.Validate()
 }
 
 // rolesAlone are the roles of the second shape, which needs other storage.
@@ -212,6 +209,8 @@ func (s *server) dependencies() []gateway.Dependency {
 				return state(false, "unknown", "the outcome of a frame is unknown; it is repeated until it is known")
 			case st.Stopped:
 				return state(false, "stopped", "intake takes nothing: see the log")
+			case st.LowDisk:
+				return state(false, "full", "the disk has less free space than intake.diskFloorMB: reports are refused until there is room")
 			}
 			return state(true, "serving", "")
 		}},
