@@ -192,8 +192,10 @@ func (p *process) stop() error {
 	}
 	if p.admin == "" {
 		_ = p.cmd.Process.Kill() // a contender has nothing to close
-		<-p.ended
-		return nil
+		if err := <-p.ended; err == nil {
+			return errors.New("a contender ended by itself")
+		}
+		return nil // killed, as meant
 	}
 	if server, err := os.FindProcess(p.pid); err == nil {
 		_ = server.Signal(os.Interrupt) // it may be gone

@@ -273,6 +273,7 @@ func (r *run) settle(i, tries int, late time.Duration, a answer) bool {
 		st.refused.Record(a.took)
 	case resultFailed:
 		st.failedBy[a.what]++
+	default: // counted as an answer is all
 	}
 	return a.result.again()
 }

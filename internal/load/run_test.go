@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -142,7 +141,7 @@ func TestFreshTLS(t *testing.T) {
 			connections.Add(1)
 		}
 	}
-	tlsServer.Config.ErrorLog = log.New(io.Discard, "", 0)
+	tlsServer.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	tlsServer.StartTLS()
 	defer tlsServer.Close()
 	opts := r.options(30)
