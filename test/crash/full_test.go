@@ -29,11 +29,11 @@ func TestDiskFull(t *testing.T) {
 			d := newDisk(t, "ext4", 400) // above the default floor when it is empty
 			w := newWorld(t, d.dir)
 			w.crowd.start(24)
-			s := w.start("TIDEGATE_INTAKE_DISKFLOORMB="+c.floor, "TIDEGATE_INTAKE_REMEMBER=0")
+			s := w.start("TIDEGATE_INTAKE_DISKFLOORMB="+c.floor, "TIDEGATE_INTAKE_WAITLIMIT=4s", "TIDEGATE_INTAKE_REMEMBER=0")
 			eventually(t, 10*time.Second, "reports are taken", func() bool { return w.crowd.acked.Load() > 200 })
 			d.fill(c.left)
 			filled := time.Now()
-			eventually(t, 20*time.Second, "reports are refused for want of room", func() bool { return w.crowd.refused.Load() > 50 })
+			eventually(t, 30*time.Second, "reports are refused for want of room", func() bool { return w.crowd.refused.Load() > 50 })
 			told := time.Since(filled)
 			time.Sleep(time.Second)
 			ok, state := journalState(s)
