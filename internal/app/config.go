@@ -1,11 +1,12 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -103,7 +104,8 @@ func LoadConfig(path string, environ []string) (Config, error) {
 	return c, nil
 }
 
-// Validate returns every setting that cannot work, joined.
+// Validate names every setting that cannot work, in one sentence, and on a
+// second line where settings are explained.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
@@ -151,7 +153,15 @@ func (c *Config) Validate() error {
 	if _, err := logLevel(c.Log.Level); err != nil {
 		bad("log.level", "must be debug, info, warn or error")
 	}
-	return errors.Join(errs...)
+	if errs == nil {
+		return nil
+	}
+	texts := make([]string, len(errs))
+	for i, err := range errs {
+		texts[i] = err.Error()
+	}
+	slices.Sort(texts)
+	return fmt.Errorf("this configuration cannot work: %s\nEvery setting is explained by: tidegate config doc", strings.Join(texts, "; "))
 }
 
 // Warnings are legal settings that an operator may not want, with the reason.

@@ -2,7 +2,6 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 )
@@ -49,7 +48,7 @@ func (c configCheckCmd) Run(con *console) error {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
-		return fmt.Errorf("this configuration cannot work:\n%w", err)
+		return err
 	}
 	warnings := cfg.Warnings()
 	if c.JSON {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/registry"
+	"github.com/tidegate/tidegate/internal/store"
 )
 
 type eraCmd struct {
@@ -99,7 +101,7 @@ type openedEra struct {
 }
 
 func (c eraOpenCmd) record(ctx context.Context, n *node, a receipt.Anchor, below *receipt.BelowAnchorError) (openedEra, error) {
-	cursor, err := n.store.Cursor(ctx, shard)
+	cursor, err := n.caughtUp(ctx)
 	if err != nil {
 		return openedEra{}, err
 	}
@@ -115,4 +117,28 @@ func (c eraOpenCmd) record(ctx context.Context, n *node, a receipt.Anchor, below
 		return era, fmt.Errorf("rejected: %s", out.Reason)
 	}
 	return era, nil
+}
+
+// caughtUp waits until every frame is in the tables, so that their cursor
+// counts the frames that the era's own will follow.
+func (n *node) caughtUp(ctx context.Context) (store.Cursor, error) {
+	for {
+		changed := n.projector.Changed()
+		lag, err := n.projector.Lag(ctx)
+		if err != nil {
+			return store.Cursor{}, err
+		}
+		if lag.Applied >= lag.End {
+			return n.store.Cursor(ctx, shard)
+		}
+		if err := n.projector.Err(); err != nil {
+			return store.Cursor{}, fmt.Errorf("the tables cannot catch up: %w", err)
+		}
+		select {
+		case <-changed:
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return store.Cursor{}, ctx.Err()
+		}
+	}
 }

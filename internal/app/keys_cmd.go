@@ -62,7 +62,7 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 // retirements. Those are facts, so without tables there is no answer rather
 // than one that hides a stolen key.
 func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []receipt.Certificate, err error) {
-	tables, err := sqlitestore.OpenReadOnly(ctx, filepath.Join(dir, fileStore))
+	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(dir, fileStore))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s has no tables, and only they tell which keys are retired: tidegate rebuild --data %s", dir, dir)
 	}

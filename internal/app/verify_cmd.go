@@ -51,7 +51,12 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 	if err != nil {
 		return err
 	}
-	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...), keys.Fingerprint())
+	// The facts tell of retirements too; without tables the folder's certificates must do.
+	certs, err := certificatesOf(ctx, c.Data, keys)
+	if err != nil {
+		certs = keys.Certificates()
+	}
+	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), keys.Fingerprint())
 	if err != nil {
 		return err
 	}
@@ -76,13 +81,13 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 			in.AcksBytes = uint64(info.Size()) //nolint:gosec // not negative
 		}
 	}
-	j, err := sqlitejournal.Open(ctx, filepath.Join(c.Data, fileJournal), sqlitejournal.Options{ReadOnly: true})
+	j, err := sqlitejournal.Open(ctx, filepath.Join(c.Data, fileJournal), sqlitejournal.Options{ReadOnly: true, Audit: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinClose(err, j.Close()) }()
 	in.Journal = j
-	tables, err := sqlitestore.OpenReadOnly(ctx, filepath.Join(c.Data, fileStore))
+	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(c.Data, fileStore))
 	switch {
 	case err == nil:
 		defer func() { err = joinClose(err, tables.Close()) }()
@@ -150,7 +155,7 @@ func rebuildFor(j journal.Journal) verify.Rebuild {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		err = sqlitestore.Build(ctx, filepath.Join(dir, fileStore), func(s store.Store) error {
 			for shard, position := range upTo {
-				if err := projector.Rebuild(ctx, cutAt{j, position}, s, shard, projector.Options{}, func(done, total journal.Position) {
+				if err := projector.RebuildTo(ctx, j, s, shard, position, projector.Options{}, func(done, total journal.Position) {
 					progress(uint64(done), uint64(total))
 				}); err != nil {
 					return err
@@ -161,40 +166,6 @@ func rebuildFor(j journal.Journal) verify.Rebuild {
 		})
 		return hash, err
 	}
-}
-
-// cutAt is a journal as it was when it ended at a position.
-type cutAt struct {
-	journal.Journal
-	end journal.Position
-}
-
-// Read implements [journal.Journal].
-func (c cutAt) Read(ctx context.Context, shard uint32, after journal.Position, limit int) ([]journal.Record, error) {
-	records, err := c.Journal.Read(ctx, shard, after, limit)
-	for i := range records {
-		if records[i].Position > c.end {
-			return records[:i], err
-		}
-	}
-	return records, err
-}
-
-// End implements [journal.Journal]: the cut's last record.
-func (c cutAt) End(ctx context.Context, shard uint32) (journal.Record, error) {
-	last, err := c.Journal.End(ctx, shard)
-	if err != nil || last.Position <= c.end {
-		return last, err
-	}
-	if c.end == 0 {
-		return journal.Record{}, nil
-	}
-	// A cursor is a record's position, so that record is the next after end-1.
-	records, err := c.Journal.Read(ctx, shard, c.end-1, 1)
-	if err != nil || len(records) == 0 {
-		return journal.Record{}, err
-	}
-	return records[0], nil
 }
 
 type verifyReceiptCmd struct {
