@@ -1,7 +1,6 @@
 package crash_test
 
 import (
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +12,7 @@ import (
 
 // killsPerFolder bounds how large a folder grows, so that many kills stay quick
 // to audit and each new folder's first frames are killed too.
-const killsPerFolder = 25
+const killsPerFolder = 20
 
 // TestKills kills a real server under load at random moments, and at times
 // while it starts or while the tables are made again, and audits after each.
@@ -30,13 +29,13 @@ func TestKills(t *testing.T) {
 	for done := 0; done < kills && !t.Failed(); {
 		n := min(killsPerFolder, kills-done)
 		w := newWorld(t, "")
-		w.crowd.start(24)
+		w.crowd.start(16)
 		for k := range n {
 			moment, what := w.killSomewhere(r)
 			a := w.judge(k%5 == 0 || kills <= killsPerFolder)
 			w.clean(a)
 			how[what]++
-			t.Logf("kill %d of %d, %s after %s: %s", done+k+1, kills, what, moment.Round(time.Millisecond), a)
+			t.Logf("kill %d of %d (seed %d), %s after %s: %s", done+k+1, kills, r.seed, what, moment.Round(time.Millisecond), a)
 			if t.Failed() {
 				t.Fatalf("failed after kill %d; the folder was %s", done+k+1, w.data)
 			}
@@ -52,7 +51,7 @@ func TestKills(t *testing.T) {
 }
 
 // killSomewhere runs what may run on the folder and kills it at a random moment.
-func (w *world) killSomewhere(r *rand.Rand) (moment time.Duration, what string) {
+func (w *world) killSomewhere(r choices) (moment time.Duration, what string) {
 	w.t.Helper()
 	switch r.IntN(8) {
 	case 0:
@@ -74,7 +73,7 @@ func (w *world) killSomewhere(r *rand.Rand) (moment time.Duration, what string) 
 		_ = cmd.Wait()
 		return moment, "while rebuilding"
 	}
-	moment = between(r, time.Millisecond, 700*time.Millisecond)
+	moment = between(r, time.Millisecond, 400*time.Millisecond)
 	s := w.start()
 	time.Sleep(moment)
 	w.kill(s)
@@ -91,6 +90,7 @@ func TestKillsAtTheFirstStart(t *testing.T) {
 	}
 	r := random(t)
 	binary := server.Binary(t, "")
+	left := map[int]int{} // by how many files and folders the last kill left
 	for k := range kills {
 		data := filepath.Join(t.TempDir(), "data")
 		var moments []time.Duration
@@ -102,6 +102,7 @@ func TestKillsAtTheFirstStart(t *testing.T) {
 			s.Kill()
 		}
 		had, _ := os.ReadDir(data)
+		left[len(had)]++
 		s := server.Launch(t, server.Options{Data: data, Participants: 200})
 		if err := s.Ready(0); err != nil {
 			t.Fatalf("first start %d, killed after %v, left %v: %v\n%s", k, moments, had, err, s.Output())
@@ -119,4 +120,5 @@ func TestKillsAtTheFirstStart(t *testing.T) {
 			t.Errorf("first start %d, killed after %v: the report of the last participant is not recorded\n%s", k, moments, out)
 		}
 	}
+	t.Logf("first starts %d, each killed one to three times; files left by the last kill, and how often: %v", kills, left)
 }

@@ -47,16 +47,22 @@ func number(t testing.TB, name string, otherwise int) int {
 	return n
 }
 
+// choices are a test's random ones.
+type choices struct {
+	*rand.Rand
+	seed uint64
+}
+
 // random gives the test's random choices, and says how to have the same again.
-func random(t testing.TB) *rand.Rand {
+func random(t testing.TB) choices {
 	t.Helper()
 	seed := uint64(number(t, "TIDEGATE_SEED", int(time.Now().UnixNano()%1_000_000_000)+1))
 	t.Logf("seed %d: TIDEGATE_SEED=%d makes the same choices again", seed, seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return choices{rand.New(rand.NewPCG(seed, 0)), seed}
 }
 
 // between is a random duration in [from, to).
-func between(r *rand.Rand, from, to time.Duration) time.Duration {
+func between(r choices, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
 

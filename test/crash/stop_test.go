@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	mathrand "math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,7 +24,7 @@ type inHand struct {
 }
 
 // begin sends a request up to its body and waits until the handler asks for it.
-func (w *world) begin(url string, r *mathrand.Rand) (*inHand, error) {
+func (w *world) begin(url string, r choices) (*inHand, error) {
 	addr := strings.TrimPrefix(url, "http://")
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -35,7 +33,7 @@ func (w *world) begin(url string, r *mathrand.Rand) (*inHand, error) {
 	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		return nil, err
 	}
-	rep := w.crowd.report(r, w.phones[r.IntN(len(w.phones))])
+	rep := w.crowd.report(r.Rand, w.phones[r.IntN(len(w.phones))])
 	_, err = fmt.Fprintf(conn, "POST /v1/patient/report HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
 		addr, rep.token, len(rep.body))
 	if err != nil {
@@ -145,7 +143,7 @@ func TestStopWithAStalledPhone(t *testing.T) {
 	}
 	defer h.conn.Close() //nolint:errcheck // only closed
 	began := time.Now()
-	if err := s.Process.Signal(os.Signal(syscall.SIGTERM)); err != nil {
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	b, err := io.ReadAll(h.in)

@@ -26,8 +26,9 @@ type world struct {
 }
 
 // newWorld makes a folder with the demo registry and phones with tokens.
-// in is where the folder lies; "" for a temporary one.
-func newWorld(t testing.TB, in string) *world {
+// in is where the folder lies; "" for a temporary one. seed are flags of
+// `tidegate seed` in place of those for a small registry.
+func newWorld(t testing.TB, in string, seed ...string) *world {
 	t.Helper()
 	outside := t.TempDir()
 	if in == "" {
@@ -37,7 +38,10 @@ func newWorld(t testing.TB, in string) *world {
 		t: t, data: filepath.Join(in, "data"), acks: filepath.Join(outside, "acks.ndjson"), anchor: filepath.Join(outside, "anchor"),
 		keys: filepath.Join(outside, "keys.json"), binary: server.Binary(t, ""),
 	}
-	server.Must(t, w.binary, "seed", "--data", w.data, "--participants", "20")
+	if len(seed) == 0 {
+		seed = []string{"--participants", "20"}
+	}
+	server.Must(t, w.binary, append([]string{"seed", "--data", w.data}, seed...)...)
 	w.readKeys()
 	for i := 1; i <= 8; i++ {
 		w.phones = append(w.phones, w.phone(fmt.Sprintf("P-%06d", i), "T001"))
