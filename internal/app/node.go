@@ -296,8 +296,13 @@ func startAnchors(_ context.Context, n *node) (func(context.Context) error, erro
 	return n.inBackground(n.loop.Run), nil
 }
 
-// check refuses a journal that lacks what its anchors or its tables have seen.
+// check refuses a journal that keeps less than it is asked to, or that lacks
+// what its anchors or its tables have seen.
 func (n *node) check(ctx context.Context) error {
+	class, want := n.journal.Properties().Class.String(), n.cfg.Durable.Require
+	if durabilityRank[class] < durabilityRank[want] {
+		return fmt.Errorf("durability.require asks for a journal of class %s, and this one is %s: its acknowledgements would survive less; change the setting, or the journal", want, class)
+	}
 	if err := n.checkAnchors(ctx); err != nil {
 		return err
 	}

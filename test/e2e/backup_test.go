@@ -203,7 +203,7 @@ func TestOlderBackupNeedsAnEra(t *testing.T) {
 func quiet(t *testing.T) func(args ...string) (string, string, int) {
 	return func(args ...string) (string, string, int) {
 		t.Helper()
-		out, errs, code := tidegate(t, args...)
+		out, errs, code := tidegateEnv(t, "LC_ALL=C", args...)
 		return out, withoutLog(errs), code
 	}
 }

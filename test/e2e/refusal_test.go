@@ -28,7 +28,7 @@ func (r refusal) of(args ...string) string {
 		before = contents(r.t, r.data)
 	}
 	if r.run == nil {
-		r.run = func(args ...string) (string, string, int) { r.t.Helper(); return tidegate(r.t, args...) }
+		r.run = func(args ...string) (string, string, int) { r.t.Helper(); return tidegateEnv(r.t, "LC_ALL=C", args...) }
 	}
 	out, errs, code := r.run(args...)
 	fail := func(format string, a ...any) {
