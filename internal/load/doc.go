@@ -8,7 +8,7 @@
 // stalls and so hide the stall.
 //
 // Memory is bounded: about 40 bytes for each phone (its body and token are made
-// anew, byte for byte the same, at each try) and about 50 KB for each request
+// anew, byte for byte the same, at each try) and about 70 KB for each request
 // under way, of which there are at most Options.Connections. 100,000 phones
-// need some 5 MB beside the requests.
+// with all 4,096 connections in use were measured at 290 MiB.
 package load
