@@ -128,6 +128,21 @@ func (f *folder) loadKeys(create bool) (err error) {
 // open opens journal, tables and vault. The lock is held. check looks at journal
 // and tables, and may refuse them before the vault is touched.
 func (f *folder) open(ctx context.Context, check func(context.Context) error) error {
+	err := f.openAll(ctx, check)
+	if err != nil && f.full() {
+		// SQLite says no more than "I/O error" when it finds no room for its -shm.
+		return fmt.Errorf("the disk of %s is full: make room and start again (%w)", f.dir, err)
+	}
+	return err
+}
+
+// full says whether the folder's disk has no room for even one frame.
+func (f *folder) full() bool {
+	free, err := diskFree(f.dir)
+	return err == nil && free < 1<<20
+}
+
+func (f *folder) openAll(ctx context.Context, check func(context.Context) error) error {
 	if err := f.journalThere(); err != nil {
 		return err
 	}
@@ -171,6 +186,9 @@ func (f *folder) openStore(ctx context.Context) error {
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return err
+	}
+	if err != nil && f.full() {
+		return err // told by open
 	}
 	if err != nil {
 		return fmt.Errorf("%w. The tables hold nothing of their own and can be made again: tidegate rebuild --data %s", err, f.dir)
