@@ -77,7 +77,7 @@ func verifier2(t testing.TB) string {
 	verifier2Mu.Lock()
 	defer verifier2Mu.Unlock()
 	if verifier2In == "" {
-		dir, err := os.MkdirTemp("", "tidegate-verify2-")
+		dir, err := os.MkdirTemp("", "tidegate-verify2-") //nolint:usetesting // outlives the test that builds first; TestMain removes it
 		if err != nil {
 			t.Fatal(err)
 		}

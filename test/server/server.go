@@ -52,7 +52,7 @@ func Binary(t testing.TB, tags string) string {
 		return path
 	}
 	if buildIn == "" {
-		dir, err := os.MkdirTemp("", "tidegate-test-")
+		dir, err := os.MkdirTemp("", "tidegate-test-") //nolint:usetesting // outlives the test that builds first; CleanUp removes it
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,10 +3,10 @@ package crash_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,8 +26,8 @@ type disk struct {
 func newDisk(t testing.TB, fs string, megabytes int64) *disk {
 	t.Helper()
 	onDisk := t.TempDir()
-	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
-		t.Skip("not shown here: a small file system of its own needs Linux and root")
+	if os.Geteuid() != 0 {
+		t.Skip("not shown here: a small file system of its own needs root")
 	}
 	// A distribution may keep these out of an ordinary PATH.
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
@@ -114,6 +114,45 @@ func (d *disk) powerOff() {
 func (d *disk) powerOn() {
 	d.t.Helper()
 	if err := errors.Join(d.unmount(), d.mount()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// fill leaves about so many bytes free, or none at all.
+func (d *disk) fill(left uint64) {
+	d.t.Helper()
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &s); err != nil {
+		d.t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(d.dir, "ballast"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only room matters
+	size := int64(s.Bavail)*s.Bsize - int64(left)
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil && left > 0 {
+		d.t.Fatal(err)
+	}
+	if left > 0 {
+		return
+	}
+	// To the end, with what is kept for root and what the server gives up meanwhile.
+	chunk := make([]byte, 1<<20)
+	if _, err := f.Seek(0, io.SeekEnd); err != nil {
+		d.t.Fatal(err)
+	}
+	for len(chunk) > 0 {
+		if _, err := f.Write(chunk); err != nil {
+			chunk = chunk[:len(chunk)/16]
+		}
+	}
+}
+
+// empty removes the ballast.
+func (d *disk) empty() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.dir, "ballast")); err != nil {
 		d.t.Fatal(err)
 	}
 }

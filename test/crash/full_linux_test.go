@@ -1,11 +1,7 @@
 package crash_test
 
 import (
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -91,43 +87,4 @@ func (w *world) startOnAFullDisk(d *disk) {
 	}
 	d.empty()
 	w.clean(w.judge(true))
-}
-
-// fill leaves about so many bytes free, or none at all.
-func (d *disk) fill(left uint64) {
-	d.t.Helper()
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(d.dir, &s); err != nil {
-		d.t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(d.dir, "ballast"))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	defer f.Close() //nolint:errcheck // only room matters
-	size := int64(s.Bavail)*s.Bsize - int64(left)
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, size); err != nil && left > 0 {
-		d.t.Fatal(err)
-	}
-	if left > 0 {
-		return
-	}
-	// To the end, with what is kept for root and what the server gives up meanwhile.
-	chunk := make([]byte, 1<<20)
-	if _, err := f.Seek(0, io.SeekEnd); err != nil {
-		d.t.Fatal(err)
-	}
-	for len(chunk) > 0 {
-		if _, err := f.Write(chunk); err != nil {
-			chunk = chunk[:len(chunk)/16]
-		}
-	}
-}
-
-// empty removes the ballast.
-func (d *disk) empty() {
-	d.t.Helper()
-	if err := os.Remove(filepath.Join(d.dir, "ballast")); err != nil {
-		d.t.Fatal(err)
-	}
 }
