@@ -59,13 +59,16 @@ func (s *Server) exportReports(c *gin.Context, p *auth.Principal, trial string) 
 	wire := http.NewResponseController(c.Writer)
 	w := csv.NewWriter(c.Writer)
 	_ = w.Write(csvHeader) // told by w.Error below
-	rows := 0
+	rows, paced := 0, pace{s: s, since: time.Now()}
 	var record []string
 	err = s.reader.EachReport(ctx, trial, filter, func(r *store.Report) error {
 		record = appendRecord(record[:0], r)
 		_ = w.Write(record) // as above
-		if rows++; rows%exportRows != 0 {
+		if rows++; rows%paceRows != 0 {
 			return nil
+		}
+		if err := paced.rest(ctx); err != nil || rows%exportRows != 0 {
+			return err
 		}
 		select {
 		case <-s.stopped:

@@ -18,6 +18,7 @@ import (
 func (s *Server) postReport(c *gin.Context) error {
 	r := c.Request
 	now := s.now()
+	s.lastReport.Store(now.UnixNano())
 	claims, err := s.claims(r, now)
 	if err != nil {
 		return err

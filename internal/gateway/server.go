@@ -38,11 +38,13 @@ type Server struct {
 	bulks   chan struct{} // a token for each NDJSON request under way
 	exports chan struct{} // a token for each CSV stream under way
 	ready   atomic.Bool
-	stopped chan struct{} // closed when the public listener begins to stop
-	stop    sync.Once
-	public  *gin.Engine
-	admin   http.Handler
-	routes  []route
+	// lastReport is when a report came in last, ns since 1970, for [pace].
+	lastReport atomic.Int64
+	stopped    chan struct{} // closed when the public listener begins to stop
+	stop       sync.Once
+	public     *gin.Engine
+	admin      http.Handler
+	routes     []route
 }
 
 // New returns a server that is not ready yet: call [Server.SetReady].

@@ -9,7 +9,7 @@ import (
 )
 
 // streamPage is how many rows EachReport reads in one transaction.
-const streamPage = 1000
+const streamPage = 250
 
 // reportsAfter reads up to n reports of a trial after a row.
 func (s *Store) reportsAfter(ctx context.Context, trial string, f store.ReportFilter, after int64, n int, into []store.Report) ([]store.Report, error) {
