@@ -173,7 +173,7 @@ func signalContext(errw io.Writer) (context.Context, func()) {
 		cancel()
 		if _, ok := <-signals; ok {
 			_, _ = fmt.Fprintln(errw, "tidegate: second signal: stopped at once")
-			os.Exit(exitFailure)
+			os.Exit(exitFailure) //nolint:forbidigo // what a second signal asks for: nothing more is waited for
 		}
 	}()
 	return ctx, func() { signal.Stop(signals); close(signals); cancel() }

@@ -47,7 +47,7 @@ func takeLock(dir, what string) (*lock, error) {
 		if locked := (*LockedError)(nil); !errors.As(err, &locked) {
 			break
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) //nolint:forbidigo // a tenth of a second at most, before anything has begun
 		l, err = flock(dir, os.O_RDWR|os.O_CREATE)
 	}
 	if err != nil {

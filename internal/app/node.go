@@ -325,7 +325,7 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 		return nil, errors.Join(err, f.close())
 	}
 	for _, w := range warnings {
-		log.Warn(w) // not before: a refusal to start is to stand alone
+		log.Warn("an unwise setting", "warning", w) // not before: a refusal to start is to stand alone
 	}
 	return n, nil
 }

@@ -92,7 +92,7 @@ type server struct {
 func startServer(ctx context.Context, con *console, cfg Config, noProjector bool) (*server, error) {
 	log := newLog(con.err, cfg.Log)
 	for _, w := range cfg.Warnings() {
-		log.Warn(w)
+		log.Warn("an unwise setting", "warning", w)
 	}
 	f, err := prepareFolder(cfg.Data, "serve", true, log)
 	if err != nil {

@@ -258,10 +258,15 @@ func (c verifyReceiptCmd) print(con *console, r *receipt.Receipt, matches string
 	con.printf("valid: a certified key signed that this fact is durable (%s)\n", r.Class)
 	con.printf("%-12s %s\n", "fact", f.Kind)
 	for _, line := range [][2]string{
-		{"trial", f.Trial}, {"patient", f.Subject}, {"report", f.ID.String()}, {"by", f.Actor.Type.String() + " " + f.Actor.ID + " " + f.Actor.Device},
-		{"completedAt", f.OccurredAt.Format(time.RFC3339Nano)}, {"receivedAt", f.ReceivedAt.Format(time.RFC3339Nano)},
+		{"trial", f.Trial},
+		{"patient", f.Subject},
+		{"report", f.ID.String()},
+		{"by", f.Actor.Type.String() + " " + f.Actor.ID + " " + f.Actor.Device},
+		{"completedAt", f.OccurredAt.Format(time.RFC3339Nano)},
+		{"receivedAt", f.ReceivedAt.Format(time.RFC3339Nano)},
 		{"committedAt", r.Header.CommittedAt().Format(time.RFC3339Nano)},
-		{"frame", fmt.Sprintf("run %s n %d, fact %d of %d", r.Header.Run, r.Header.N, r.Index+1, r.Header.Count)}, {"key", r.KeyID.String()},
+		{"frame", fmt.Sprintf("run %s n %d, fact %d of %d", r.Header.Run, r.Header.N, r.Index+1, r.Header.Count)},
+		{"key", r.KeyID.String()},
 	} {
 		con.printf("%-12s %s\n", line[0], line[1])
 	}

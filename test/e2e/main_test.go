@@ -258,8 +258,10 @@ type wave struct {
 func startWave(t *testing.T, s *server.Server, phones int, over string, args ...string) *wave {
 	t.Helper()
 	w := &wave{t: t, acks: filepath.Join(t.TempDir(), "acks.ndjson")}
-	w.cmd = exec.Command(s.Binary, append([]string{"load", "--target", s.URL, "--data", s.Data, "--phones", fmt.Sprint(phones),
-		"--over", over, "--retry", "--acks", w.acks}, args...)...) //nolint:gosec // a test's own command
+	w.cmd = exec.Command(s.Binary, append([]string{
+		"load", "--target", s.URL, "--data", s.Data, "--phones", fmt.Sprint(phones),
+		"--over", over, "--retry", "--acks", w.acks,
+	}, args...)...) //nolint:gosec // a test's own command
 	w.cmd.Stdout, w.cmd.Stderr = &w.out, &w.out
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)

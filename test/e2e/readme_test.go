@@ -27,13 +27,13 @@ func tinyCurl(args []string) int {
 			}
 			return ""
 		}
-		switch a := args[i]; {
-		case a == "-H":
+		switch a := args[i]; a {
+		case "-H":
 			name, value, _ := strings.Cut(next(), ":")
 			header.Add(name, strings.TrimSpace(value))
-		case a == "-d":
+		case "-d":
 			method, body = http.MethodPost, next()
-		case a == "-sS":
+		case "-sS":
 		default:
 			target = a
 		}

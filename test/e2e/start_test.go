@@ -232,9 +232,16 @@ func TestStartIsRefusedForItsSurroundings(t *testing.T) {
 	refusal{t: t, code: 2, says: `no role "gatway"`, data: other}.of(append(serveArgs(other), "gatway")...)
 	empty := t.TempDir()
 	for _, args := range [][]string{
-		{"verify"}, {"rebuild"}, {"keys", "list"}, {"keys", "rotate"}, {"backup", "--to", filepath.Join(empty, "b")}, {"era", "open", "--reason", "x"},
-		{"token", "participant", "--patient", "P-1", "--trial", "T001"}, {"token", "staff", "--role", "admin", "--name", "a"},
-		{"token", "relay", "--name", "r", "--trial", "T001"}, {"load", "--target", s.URL},
+		{"verify"},
+		{"rebuild"},
+		{"keys", "list"},
+		{"keys", "rotate"},
+		{"backup", "--to", filepath.Join(empty, "b")},
+		{"era", "open", "--reason", "x"},
+		{"token", "participant", "--patient", "P-1", "--trial", "T001"},
+		{"token", "staff", "--role", "admin", "--name", "a"},
+		{"token", "relay", "--name", "r", "--trial", "T001"},
+		{"load", "--target", s.URL},
 	} {
 		refusal{t: t, code: 1, says: "is no data folder"}.of(append(args, "--data", filepath.Join(empty, "none"))...)
 		refusal{t: t, code: 1, says: "is no data folder"}.of(append(args, "--data", empty)...)

@@ -63,7 +63,8 @@ func TestTokensBesideAServerAndWithoutOne(t *testing.T) {
 
 	for _, wrong := range [][]string{
 		append(phone, "--ttl", "-1h"), append(phone, "--scope", "write"), append(phone, "--ttl", "soon"),
-		{"token", "participant", "--trial", "T001"}, {"token", "participant", "--patient", "P\x01", "--trial", "T001"},
+		{"token", "participant", "--trial", "T001"},
+		{"token", "participant", "--patient", "P\x01", "--trial", "T001"},
 	} {
 		refusal{t: t, code: 2}.of(append(wrong, "--data", data)...)
 	}
