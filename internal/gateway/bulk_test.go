@@ -198,3 +198,27 @@ func TestTheOutcomeOfALineMayBeUnknown(t *testing.T) {
 		t.Errorf("%+v", lines)
 	}
 }
+
+// TestLinesThatAreRememberedInAnotherOrder: the same lines again, in another
+// order, lie in one frame but not side by side.
+func TestLinesThatAreRememberedInAnotherOrder(t *testing.T) {
+	w := newWorld(t, setup{})
+	var bodies []string
+	for i := range 4 {
+		bodies = append(bodies, report("T001", "P-1", epro.NewUUID(), i))
+	}
+	token := w.relay("T001")
+	first := w.post(bulkPath, token, strings.Join(bodies, "\n"), ndjson)
+	_, original := parseBulk(t, first.body)
+	end := w.end()
+	again := w.post(bulkPath, token, strings.Join([]string{bodies[3], bodies[0], bodies[1], bodies[1], bodies[2]}, "\n"), ndjson)
+	lines, receipts := parseBulk(t, again.body)
+	if len(lines) != 5 || len(receipts) != 5 || w.end() != end {
+		t.Fatalf("%d lines, %d receipts, journal at %d after %d", len(lines), len(receipts), w.end(), end)
+	}
+	for i, from := range []int{4, 1, 2, 2, 3} {
+		if receipts[i+1].String() != original[from].String() {
+			t.Errorf("line %d: not the original receipt", i+1)
+		}
+	}
+}
