@@ -154,9 +154,9 @@ func TestTheContractIsValid(t *testing.T) {
 func TestTheContractWouldNotice(t *testing.T) {
 	c := loadContract(t)
 	for name, body := range map[string]string{
-		"a field more": `{"status":"success","message":"m","reportId":"7b0c1f6e-3a5d-4c1e-9d5b-0a4f6f2f9a11","receivedAt":"2026-03-01T08:30:00Z","committedAt":"2026-03-01T08:30:00Z","durability":"demo","receipt":"tgr1.A","x":1}`,
+		"a field more": `{"status":"success","message":"m","reportId":"7b0c1f6e-3a5d-4c1e-9d5b-0a4f6f2f9a11","receivedAt":"2026-03-01T08:30:00Z","committedAt":"2026-03-01T08:30:00Z","durability":"demo","receipt":"receipt1.A","x":1}`,
 		"a field less": `{"status":"success","message":"m"}`,
-		"a wrong time": `{"status":"success","message":"m","reportId":"7b0c1f6e-3a5d-4c1e-9d5b-0a4f6f2f9a11","receivedAt":"now","committedAt":"2026-03-01T08:30:00Z","durability":"demo","receipt":"tgr1.A"}`,
+		"a wrong time": `{"status":"success","message":"m","reportId":"7b0c1f6e-3a5d-4c1e-9d5b-0a4f6f2f9a11","receivedAt":"now","committedAt":"2026-03-01T08:30:00Z","durability":"demo","receipt":"receipt1.A"}`,
 	} {
 		r := httptest.NewRequest("POST", submitPath, strings.NewReader("{}"))
 		resp := &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}

@@ -85,8 +85,8 @@ func TestAChunkedBodyIsBounded(t *testing.T) {
 	}
 	// One within the bound is taken.
 	body := report("T001", "P-1", epro.NewUUID(), 0)
-	c = w.dial(head(token, fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)))
-	if a := w.reply(c); a.status != 200 {
+	whole := w.dial(head(token, fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)))
+	if a := w.reply(whole); a.status != 200 {
 		t.Error(a)
 	}
 }

@@ -106,7 +106,8 @@ func (s *Server) reportFact(claims *auth.Claims, body []byte, now time.Time) (*e
 
 // notYours names the fields that speak of somebody else than the token. A relay
 // may name any participant of its trial; whether the participant is of its
-// sites is decided at projection: nothing on this path reads a table.
+// sites (they stand in the fact's actor) is decided by the projector: nothing
+// on this path reads a table.
 func notYours(claims *auth.Claims, report *epro.Report) []epro.FieldProblem {
 	var fields []epro.FieldProblem
 	if claims.Kind != auth.KindRelay && report.PatientID != claims.Participant {
