@@ -48,7 +48,7 @@ func newMetrics(s *Server) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.latency, m.panics, m.connections, m.connectionsOver, m.handshakesFailed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newIntakeCollector(s.intake))
+		newIntakeCollector(s.intake), dependencyCollector(s.opts.Dependencies))
 	return m
 }
 
@@ -167,4 +167,23 @@ func (c *lagCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.applied, prometheus.GaugeValue, float64(lag.Applied))
 	ch <- prometheus.MustNewConstMetric(c.end, prometheus.GaugeValue, float64(lag.End))
 	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, lag.Age.Seconds())
+}
+
+// dependencyCollector shows every dependency by name, as /status does.
+type dependencyCollector []Dependency
+
+var dependencyUp = prometheus.NewDesc("tidegate_dependency_up", "1 while the dependency is well.", []string{"dependency"}, nil)
+
+// Describe implements prometheus.Collector.
+func (dependencyCollector) Describe(ch chan<- *prometheus.Desc) { ch <- dependencyUp }
+
+// Collect implements prometheus.Collector.
+func (c dependencyCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, d := range c {
+		up := 0.0
+		if d.Check().OK {
+			up = 1
+		}
+		ch <- prometheus.MustNewConstMetric(dependencyUp, prometheus.GaugeValue, up, d.Name)
+	}
 }

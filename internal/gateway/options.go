@@ -115,7 +115,7 @@ type Options struct {
 
 	// Control is mounted under /control/ of the admin listener. nil: nothing is.
 	Control http.Handler
-	// Dependencies are asked by /status and counted in /metrics.
+	// Dependencies are asked by /status and /metrics; each name once.
 	Dependencies []Dependency
 	// Lag says how far the tables are behind. nil: not shown.
 	Lag     func(ctx context.Context) (Lag, error)

@@ -268,7 +268,8 @@ func TestARelayNamesParticipants(t *testing.T) {
 	}
 	r, err := receipt.Parse(a.json(t)["receipt"].(string))
 	must(t, err)
-	if env, _ := r.Fact(); env.Actor != (epro.Actor{Type: epro.ActorRelay, ID: "relay-1"}) || env.Subject != "P-2" {
+	relay := auth.TokenPrincipal(auth.Claims{Kind: auth.KindRelay, Relay: "relay-1", Sites: []string{"S01"}})
+	if env, _ := r.Fact(); env.Actor != relay.Actor() || env.Actor.Type != epro.ActorRelay || env.Subject != "P-2" {
 		t.Errorf("actor %v, subject %s", env.Actor, env.Subject)
 	}
 	a = w.post(submitPath, token, report("T002", "P-1", epro.NewUUID(), 6))
