@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/tidegate/tidegate/internal/epro"
 )
@@ -68,7 +69,7 @@ func (p *Principal) Actor() epro.Actor {
 	case KindParticipant:
 		return epro.Actor{Type: epro.ActorParticipant, ID: p.Claims.Participant, Device: p.Claims.Device}
 	case KindRelay:
-		return epro.Actor{Type: epro.ActorRelay, ID: p.Claims.Relay}
+		return epro.Actor{Type: epro.ActorRelay, ID: p.Claims.Relay, Device: strings.Join(p.Claims.Sites, ",")}
 	case KindStaff:
 		return epro.Actor{Type: epro.ActorStaff, ID: p.StaffID}
 	case KindOperator:
@@ -81,12 +82,6 @@ func (p *Principal) Actor() epro.Actor {
 // operators have none: what they may do is asked with [Principal.May].
 func (p *Principal) Has(scope Scope) bool {
 	return (p.Kind == KindParticipant || p.Kind == KindRelay) && p.Claims.Scope.Has(scope)
-}
-
-// MaySend says whether a relay may send reports for a participant at a site.
-func (p *Principal) MaySend(trial, site string) bool {
-	return p.Kind == KindRelay && p.Claims.Scope.Has(ScopeRelay) && trial != "" && trial == p.Claims.Trial &&
-		(len(p.Claims.Sites) == 0 || slices.Contains(p.Claims.Sites, site))
 }
 
 // May says whether the principal may do something to a site of a trial. An

@@ -145,7 +145,7 @@ func TestDenyByDefault(t *testing.T) {
 			t.Errorf("an admin may %q", action)
 		}
 	}
-	if admin.Has(auth.ScopeSubmit) || admin.Has(auth.ScopeRead) || admin.MaySend("T", "S") {
+	if admin.Has(auth.ScopeSubmit) || admin.Has(auth.ScopeRead) {
 		t.Error("staff have the scope of a token")
 	}
 }
@@ -227,31 +227,8 @@ func TestOperatorActsAsAdmin(t *testing.T) {
 	}
 }
 
-func TestRelayMaySend(t *testing.T) {
-	p := auth.TokenPrincipal(relayClaims())
-	all := relayClaims()
-	all.Sites = nil
-	pAll, pPart := auth.TokenPrincipal(all), auth.TokenPrincipal(participantClaims())
-	for _, test := range []struct {
-		p           auth.Principal
-		trial, site string
-		want        bool
-	}{
-		{p, "T001", "S01", true},
-		{p, "T001", "S02", true},
-		{p, "T001", "S03", false},
-		{p, "T001", "", false},
-		{p, "T002", "S01", false},
-		{p, "", "S01", false},
-		{pAll, "T001", "S03", true},
-		{pAll, "T002", "S03", false},
-		{pPart, "T001", "S01", false},
-		{auth.Principal{}, "", "", false},
-	} {
-		if got := test.p.MaySend(test.trial, test.site); got != test.want {
-			t.Errorf("%v for %q, %q: %v", test.p.Kind, test.trial, test.site, got)
-		}
-	}
+func TestScopes(t *testing.T) {
+	p, pPart := auth.TokenPrincipal(relayClaims()), auth.TokenPrincipal(participantClaims())
 	if !pPart.Has(auth.ScopeSubmit) || pPart.Has(auth.ScopeRead) || pPart.Has(auth.ScopeSubmit|auth.ScopeRead) || pPart.Has(0) || !p.Has(auth.ScopeRelay) {
 		t.Error("scopes")
 	}
@@ -260,7 +237,7 @@ func TestRelayMaySend(t *testing.T) {
 func TestActor(t *testing.T) {
 	for want, p := range map[epro.Actor]auth.Principal{
 		{Type: epro.ActorParticipant, ID: "P-000001", Device: "phone-1"}: auth.TokenPrincipal(participantClaims()),
-		{Type: epro.ActorRelay, ID: "clinic"}:                            auth.TokenPrincipal(relayClaims()),
+		{Type: epro.ActorRelay, ID: "clinic", Device: "S01,S02"}:         auth.TokenPrincipal(relayClaims()),
 		{Type: epro.ActorStaff, ID: "anna"}:                              auth.StaffPrincipal("anna", nil),
 		{Type: epro.ActorSystem, ID: "operator"}:                         auth.OperatorPrincipal(),
 		{}:                                                               {},

@@ -272,7 +272,7 @@ var (
 	errKind    = errors.New("it must be a participant's or a relay's")
 	errScope   = errors.New("a participant's scope is submit, read or both; a relay's is relay")
 	errExpires = errors.New("the expiry must lie between 1970 and 9999")
-	errSites   = fmt.Errorf("at most %d sites can be named; name none for every site of the trial", MaxSites)
+	errSites   = fmt.Errorf("at most %d sites can be named, %d characters with commas between; name none for every site of the trial", MaxSites, epro.MaxIDLength)
 )
 
 func (c *Claims) validate() error {
@@ -300,13 +300,20 @@ func (c *Claims) validate() error {
 		if err := epro.ValidID(c.Relay); err != nil {
 			return fmt.Errorf("relay's name %w", err)
 		}
-		if len(c.Sites) > MaxSites {
-			return errSites
-		}
+		// The sites stand in the actor of each report, where the projector holds
+		// the relay to them: see epro.Actor.
+		length := max(0, len(c.Sites)-1) // the commas
 		for _, site := range c.Sites {
+			length += len(site)
 			if err := epro.ValidID(site); err != nil {
 				return fmt.Errorf("site %w", err)
 			}
+			if strings.Contains(site, ",") {
+				return errors.New("site must not hold a comma")
+			}
+		}
+		if len(c.Sites) > MaxSites || length > epro.MaxIDLength {
+			return errSites
 		}
 	default:
 		return errKind

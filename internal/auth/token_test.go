@@ -34,7 +34,7 @@ func TestTokenRoundTrip(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "relay") {
 			c.Kind, c.Scope, c.Relay = auth.KindRelay, auth.ScopeRelay, id.Draw(t, "name")
-			c.Sites = rapid.SliceOfNDistinct(id, 0, auth.MaxSites, rapid.ID[string]).Draw(t, "sites")
+			c.Sites = rapid.SliceOfNDistinct(rapid.StringMatching(`[A-Za-z0-9._-]{1,7}`), 0, 8, rapid.ID[string]).Draw(t, "sites")
 		} else {
 			c.Kind, c.Scope = auth.KindParticipant, auth.Scope(rapid.IntRange(1, 3).Draw(t, "scope"))
 			c.Participant, c.Device = id.Draw(t, "participant"), id.Draw(t, "device")
@@ -278,6 +278,8 @@ func TestMintRefuses(t *testing.T) {
 		"control in name":     func(p, r *auth.Claims) { p.Participant, r.Relay = "P\n1", "c\x00" },
 		"no device, bad site": func(p, r *auth.Claims) { p.Device = ""; r.Sites = []string{"S01", ""} },
 		"long device, sites":  func(p, r *auth.Claims) { p.Device = long; r.Sites = many },
+		"comma in site":       func(p, r *auth.Claims) { p.Device = ""; r.Sites = []string{"S01,S02"} },
+		"sites over 64 bytes": func(p, r *auth.Claims) { p.Device = ""; r.Sites = many[:17] },
 		"no expiry":           func(p, r *auth.Claims) { p.Expires, r.Expires = time.Time{}, time.Unix(0, 0) },
 		"expiry in 10000":     func(p, r *auth.Claims) { p.Expires = time.Unix(253402300800, 0); r.Expires = p.Expires },
 	} {

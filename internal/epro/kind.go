@@ -1,5 +1,7 @@
 package epro
 
+import "strings"
+
 // Kind names what a fact says, with the version of its body's shape. Once
 // published, a kind@version keeps its decoder for ever (docs/format.md); a
 // reader that meets an unknown one stops loudly and changes nothing.
@@ -93,5 +95,22 @@ func (t ActorType) String() string {
 type Actor struct {
 	Type   ActorType
 	ID     string // participant, staff or relay id; for the system the part that acted
-	Device string // the participant's device, "" for others
+	// Device is the participant's device. Of a relay it is the sites that its
+	// token is limited to, in ascending order, joined by commas; "" for every
+	// site. Of others it is "".
+	Device string
+}
+
+// Covers says whether an actor may speak for participants of a site. Only a
+// relay's token is limited, and then to the sites it names.
+func (a *Actor) Covers(site string) bool {
+	if a.Type != ActorRelay || a.Device == "" {
+		return true
+	}
+	for s := range strings.SplitSeq(a.Device, ",") {
+		if s == site {
+			return true
+		}
+	}
+	return false
 }

@@ -72,6 +72,7 @@ const (
 	ReasonNotEnrolled       QuarantineReason = "participant-not-enrolled"
 	ReasonWithdrawn         QuarantineReason = "participant-withdrawn"
 	ReasonEpochRevoked      QuarantineReason = "token-revoked"
+	ReasonForeignSite       QuarantineReason = "relay-of-another-site"
 	ReasonUnknownInstrument QuarantineReason = "instrument-version-unknown"
 	ReasonClockAhead        QuarantineReason = "device-clock-ahead"
 )

@@ -51,6 +51,7 @@ func TestQuarantineReasons(t *testing.T) {
 		return func(f *epro.Fact, _ map[string]any) { f.OccurredAt = f.ReceivedAt.Add(d).In(f.OccurredAt.Location()) }
 	}
 	relay := func(f *epro.Fact, _ map[string]any) { f.Actor = epro.Actor{Type: epro.ActorRelay, ID: "relay-1"} }
+	sites := func(list string) edit { return func(f *epro.Fact, _ map[string]any) { f.Actor.Device = list } }
 	set := func(field string, v any) edit {
 		return func(_ *epro.Fact, m map[string]any) { m[field] = v }
 	}
@@ -79,6 +80,9 @@ func TestQuarantineReasons(t *testing.T) {
 		{name: "token revoked", before: []setup{revoke(2, 1)}, want: []epro.QuarantineReason{epro.ReasonEpochRevoked}},
 		{name: "token of the new epoch", before: []setup{revoke(2, 1)}, edits: []edit{func(f *epro.Fact, _ map[string]any) { f.Epoch = 2 }}},
 		{name: "epoch of a relay is another", before: []setup{revoke(2, 1)}, edits: []edit{relay}},
+		{name: "relay of the participant's site", edits: []edit{relay, sites("S01,S02")}},
+		{name: "relay of another site", edits: []edit{relay, sites("S02,S03")}, want: []epro.QuarantineReason{epro.ReasonForeignSite}},
+		{name: "a phone's name is no site", edits: []edit{sites("S02")}},
 		{name: "instrument unknown", edits: []edit{set("instrument", "eq5d@2"), set("answers", map[string]any{"a": 1})}, want: []epro.QuarantineReason{epro.ReasonUnknownInstrument}},
 		{name: "instrument version unknown", edits: []edit{set("instrument", "qol@2")}, want: []epro.QuarantineReason{epro.ReasonUnknownInstrument}},
 		{name: "clock 10 minutes ahead", edits: []edit{ahead(10 * time.Minute)}},

@@ -38,6 +38,7 @@ func quarantineReasons(f *fact, instrument string, trial *store.Trial, s *store.
 	add(s.Known && s.Enrollment.Status == epro.Withdrawn, epro.ReasonWithdrawn)
 	// A relay's token has epochs of its own.
 	add(f.Actor.Type == epro.ActorParticipant && f.Epoch < s.Enrollment.MinEpoch, epro.ReasonEpochRevoked)
+	add(s.Known && !f.Actor.Covers(s.Enrollment.SiteID), epro.ReasonForeignSite)
 	add(f.readable && (trial == nil || !slices.Contains(trial.Instruments, instrument)), epro.ReasonUnknownInstrument)
 	add(f.Flags&epro.FlagClockApart == 0 && f.OccurredAt.After(f.ReceivedAt.Add(epro.MaxClockAhead)), epro.ReasonClockAhead)
 	return list

@@ -134,7 +134,7 @@ func invalidReceipts(t testing.TB) []invalidVector {
 	// The spelling vectors need a length that leaves unused bits in the last character, and both '-' and '_' in the text.
 	for i := 3; i < 6; i++ {
 		text = s.Receipt(i, seven.entries[i].Envelope, seven.entries[i].Salt).String()
-		if len(text[5:])%4 != 0 && strings.Contains(text, "-") && strings.Contains(text, "_") {
+		if len(text[9:])%4 != 0 && strings.Contains(text, "-") && strings.Contains(text, "_") {
 			which = i
 			break
 		}
@@ -151,9 +151,9 @@ func invalidReceipts(t testing.TB) []invalidVector {
 		add(name, stage, rebuild(with(b, change)), reason)
 	}
 	add("empty", "form", "", "no text")
-	add("prefix", "form", "tgr2."+text[5:], "another prefix")
-	add("prefix-case", "form", "TGR1."+text[5:], "the prefix in capitals")
-	add("prefix-only", "form", "tgr1.", "nothing behind the prefix")
+	add("prefix", "form", "receipt2."+text[9:], "another prefix")
+	add("prefix-case", "form", "RECEIPT1."+text[9:], "the prefix in capitals")
+	add("prefix-only", "form", "receipt1.", "nothing behind the prefix")
 	add("space-before", "form", " "+text, "a space in front")
 	add("line-end", "form", text+"\n", "a line end behind it")
 	add("line-break", "form", text[:76]+"\r\n"+text[76:], "a line break inside")
@@ -162,10 +162,10 @@ func invalidReceipts(t testing.TB) []invalidVector {
 	add("unused-bits", "form", text[:len(text)-1]+string(base64URL[last|1]), "bits set in the last character that belong to no byte")
 	add("plus", "form", strings.Replace(text, "-", "+", 1), "'+' of the other base64 alphabet for '-'")
 	add("slash", "form", strings.Replace(text, "_", "/", 1), "'/' of the other base64 alphabet for '_'")
-	add("upper-case", "form", "tgr1."+strings.ToUpper(text[5:]), "all letters in capitals: other bytes, so the check sum does not fit")
+	add("upper-case", "form", "receipt1."+strings.ToUpper(text[9:]), "all letters in capitals: other bytes, so the check sum does not fit")
 	add("cut", "form", text[:len(text)-4], "three bytes are missing at the end")
-	add("checksum", "form", "tgr1."+encode64(with(b, func(b []byte) { b[len(b)-1] ^= 1 })), "a bit of the check sum")
-	add("salt", "form", "tgr1."+encode64(with(b, func(b []byte) { b[187+3*32] ^= 1 })), "a bit of the salt, the check sum left as it was")
+	add("checksum", "form", "receipt1."+encode64(with(b, func(b []byte) { b[len(b)-1] ^= 1 })), "a bit of the check sum")
+	add("salt", "form", "receipt1."+encode64(with(b, func(b []byte) { b[187+3*32] ^= 1 })), "a bit of the salt, the check sum left as it was")
 	add("trailing", "form", rebuild(append(append(bytes.Clone(b[:len(b)-4]), 0), b[len(b)-4:]...)), "one byte behind the envelope, check sum made to fit")
 	bin("version-2", "form", "format version 2", set(0, 2))
 	bin("class-0", "form", "class 0", set(1, 0))

@@ -39,7 +39,7 @@ type Signature [ed25519.SignatureSize]byte
 var ErrReceipt = errors.New("not a valid receipt")
 
 const (
-	textPrefix    = "tgr1."
+	textPrefix    = "receipt1."
 	statementTag  = "tidegate-receipt-v1"
 	formatVersion = 1
 	maxPath       = 16 // log2(journal.MaxFacts)
@@ -90,7 +90,7 @@ type Receipt struct {
 	Envelope  []byte // canonical bytes
 }
 
-// AppendText appends the one canonical text form, "tgr1." and unpadded
+// AppendText appends the one canonical text form, "receipt1." and unpadded
 // base64url of the binary form (docs/format.md §5).
 func (r *Receipt) AppendText(dst []byte) []byte {
 	b := make([]byte, 0, 1+1+8+64+journal.HeaderBytes+4+1+len(r.Path)*32+epro.SaltBytes+2+len(r.Envelope)+4)

@@ -106,7 +106,7 @@ func flipAll(t *testing.T, keys *receipt.KeySet, r *receipt.Receipt, body []byte
 	for bit := range len(b) * 8 {
 		flipped := bytes.Clone(b)
 		flipped[bit/8] ^= 1 << (bit % 8)
-		if _, err := receipt.Parse("tgr1." + encode64(flipped)); err == nil {
+		if _, err := receipt.Parse("receipt1." + encode64(flipped)); err == nil {
 			t.Errorf("path %d: bit %d of byte %d flipped by accident was not found by reading alone", len(r.Path), bit%8, bit/8)
 		}
 		if bit/8 < len(b)-4 && holds(rebuild(flipped), body) {
@@ -139,7 +139,7 @@ func TestOneTextForm(t *testing.T) {
 		spellings := map[string]string{
 			"padding": text + "=", "two paddings": text + "==", "line end": text + "\n", "CRLF": text + "\r\n", "inner line end": text[:20] + "\n" + text[20:],
 			"leading space": " " + text, "trailing space": text + " ", "inner space": text[:20] + " " + text[20:], "NUL": text + "\x00",
-			"no prefix": text[5:], "two prefixes": "tgr1." + text, "capital prefix": "TGR1." + text[5:], "upper case": strings.ToUpper(text), "lower case": strings.ToLower(text),
+			"no prefix": text[9:], "two prefixes": "receipt1." + text, "capital prefix": "RECEIPT1." + text[9:], "upper case": strings.ToUpper(text), "lower case": strings.ToLower(text),
 			"std alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(text), "cut": text[:len(text)-1], "one more": text + "A", "BOM": "\ufeff" + text,
 			"twice": text + text, "byte order of dot": strings.Replace(text, ".", ",", 1),
 		}

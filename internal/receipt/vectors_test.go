@@ -282,12 +282,12 @@ func treeVectors() []treeVector {
 // rebuild gives the text of a receipt's changed binary form, its check sum made to fit again.
 func rebuild(b []byte) string {
 	binary.BigEndian.PutUint32(b[len(b)-4:], crc32.ChecksumIEEE(b[:len(b)-4]))
-	return "tgr1." + base64.RawURLEncoding.EncodeToString(b)
+	return "receipt1." + base64.RawURLEncoding.EncodeToString(b)
 }
 
 func binaryOf(t testing.TB, text string) []byte {
 	t.Helper()
-	b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, "tgr1."))
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, "receipt1."))
 	if err != nil {
 		t.Fatal(err)
 	}

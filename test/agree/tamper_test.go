@@ -145,7 +145,7 @@ func TestTamperedAcknowledgements(t *testing.T) {
 		"an acknowledgement of nothing": {"lost 1", edit(`"patientId":"P-000003"`, `"patientId":"P-999999"`)},
 		"other bytes were sent":         {"altered 1", edit(`"sha256":"`, `"sha256":"00`)},
 		"a receipt of another report":   {"unproven 1", strings.Replace(lines[0], receiptOf(lines[0]), receiptOf(lines[1]), 1)},
-		"a receipt that is none":        {"unproven 1", edit(`"receipt":"tgr1.`, `"receipt":"tgr2.`)},
+		"a receipt that is none":        {"unproven 1", edit(`"receipt":"receipt1.`, `"receipt":"receipt2.`)},
 		"no receipt":                    {"unproven 1", strings.Replace(lines[0], receiptOf(lines[0]), "", 1)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,7 +38,7 @@ func readBase64(s string, n int) ([]byte, error) {
 }
 
 func readReceipt(text string) (*receipt, error) {
-	rest, ok := strings.CutPrefix(text, "tgr1.")
+	rest, ok := strings.CutPrefix(text, "receipt1.")
 	if !ok || len(text) > 4096 {
 		return nil, errors.New("it does not look like a receipt")
 	}
