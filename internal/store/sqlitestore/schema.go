@@ -2,7 +2,7 @@ package sqlitestore
 
 // layout is the version of the tables below, kept as user_version. Any change
 // of them is a new number: stores of another one are built anew.
-const layout = 1
+const layout = 2
 
 // applicationID marks the file as a store of Tidegate ("TGst").
 const applicationID = 0x54477374

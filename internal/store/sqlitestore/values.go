@@ -58,7 +58,7 @@ var dispositions = [...]epro.Disposition{codeRecorded: epro.Recorded, codeConfli
 // reasonOrder gives each reason its bit.
 var reasonOrder = [...]epro.QuarantineReason{
 	epro.ReasonMalformed, epro.ReasonTrialNotOpen, epro.ReasonNotEnrolled, epro.ReasonWithdrawn,
-	epro.ReasonEpochRevoked, epro.ReasonUnknownInstrument, epro.ReasonClockAhead,
+	epro.ReasonEpochRevoked, epro.ReasonForeignSite, epro.ReasonUnknownInstrument, epro.ReasonClockAhead,
 }
 
 func reasonBits(list []epro.QuarantineReason) (int64, error) {

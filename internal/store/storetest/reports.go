@@ -40,7 +40,7 @@ func testReportRoundTrip(t *testing.T, s store.Store) {
 			func(r *store.NewReport) { r.Score, r.Comments, r.Instrument, r.SiteID = nil, nil, "", "" },
 			func(r *store.NewReport) {
 				r.Disposition = epro.Quarantined
-				r.Reasons = []epro.QuarantineReason{epro.ReasonMalformed, epro.ReasonTrialNotOpen, epro.ReasonNotEnrolled, epro.ReasonWithdrawn, epro.ReasonEpochRevoked, epro.ReasonUnknownInstrument, epro.ReasonClockAhead}
+				r.Reasons = []epro.QuarantineReason{epro.ReasonMalformed, epro.ReasonTrialNotOpen, epro.ReasonNotEnrolled, epro.ReasonWithdrawn, epro.ReasonEpochRevoked, epro.ReasonForeignSite, epro.ReasonUnknownInstrument, epro.ReasonClockAhead}
 			},
 			func(r *store.NewReport) { r.Disposition, r.ClockApart, r.Erased = epro.Conflict, true, true },
 			func(r *store.NewReport) {
