@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -89,7 +90,7 @@ func Main(version string, args []string, in io.Reader, out, errw io.Writer) int 
 	var c cli
 	exit := -1
 	parser, err := kong.New(&c, kong.Name("tidegate"), kong.Description(description), kong.Writers(out, errw),
-		kong.Exit(func(code int) { exit = code }), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}))
+		kong.Exit(func(code int) { exit = code }), kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, Tree: true}), kong.Help(printHelp))
 	if err != nil {
 		_, _ = fmt.Fprintln(errw, "tidegate:", err)
 		return exitFailure
@@ -122,6 +123,15 @@ func Main(version string, args []string, in io.Reader, out, errw io.Writer) int 
 		_, _ = fmt.Fprintf(errw, "tidegate: %v\n", err)
 		return exitFailure
 	}
+}
+
+// printHelp prints kong's help. A command that does something without a further
+// word shows the flags of what it does then: kong would hide them.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	if node := ctx.Selected(); node != nil && node.DefaultCmd != nil {
+		node.Flags = append(node.Flags, node.DefaultCmd.Flags...)
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 // commandOf is as much of the command as could be understood, so that the hint
@@ -161,20 +171,39 @@ func (c *console) note(format string, args ...any) {
 }
 
 // signalContext ends with the first SIGINT or SIGTERM, so that a command can
-// stop cleanly; a second one ends the process at once.
+// stop cleanly. A second one ends the process at once if a person meant it:
+// see impatient.
 func signalContext(errw io.Writer) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		if _, ok := <-signals; !ok {
+		first, ok := <-signals
+		if !ok {
 			return
 		}
+		at := time.Now()
 		cancel()
-		if _, ok := <-signals; ok {
-			_, _ = fmt.Fprintln(errw, "tidegate: second signal: stopped at once")
-			os.Exit(exitFailure) //nolint:forbidigo // what a second signal asks for: nothing more is waited for
+		for next := range signals {
+			if impatient(first, next, time.Since(at)) {
+				_, _ = fmt.Fprintln(errw, "tidegate: second signal: stopped at once")
+				os.Exit(exitFailure) //nolint:forbidigo // what a second signal asks for: nothing more is waited for
+			}
+			if next == os.Interrupt {
+				first = next
+			}
 		}
 	}()
 	return ctx, func() { signal.Stop(signals); close(signals); cancel() }
+}
+
+// sameStop is the time in which signals are taken for one and the same wish:
+// supervisors signal a process and then its group.
+const sameStop = time.Second
+
+// impatient says whether a signal that comes so long after the first asks to
+// end without waiting for requests in hand: a second Ctrl-C, or anything later
+// than sameStop.
+func impatient(first, next os.Signal, after time.Duration) bool {
+	return after >= sameStop || first == os.Interrupt && next == os.Interrupt
 }

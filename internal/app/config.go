@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/tidegate/tidegate/internal/gateway"
 	"github.com/tidegate/tidegate/internal/intake"
 )
 
@@ -71,7 +73,7 @@ type LogConfig struct {
 
 // NewDefaultConfig returns the defaults.
 func NewDefaultConfig() Config {
-	in := intake.NewDefaultConfig()
+	in, gate := intake.NewDefaultConfig(), gateway.NewDefaultConfig()
 	return Config{
 		Data: "data", HTTP: "127.0.0.1:8080", Admin: "127.0.0.1:8082",
 		TLS: TLSConfig{MinVersion: "1.3"},
@@ -79,7 +81,7 @@ func NewDefaultConfig() Config {
 			MaxFacts: in.MaxFacts, MaxBytes: in.MaxBytes, MaxAge: in.MaxAge, WaitLimit: in.WaitLimit, Remember: in.Remember,
 			Burst: in.Burst, Refill: in.Refill, DiskFloorMB: int(in.DiskFloor >> 20), //nolint:gosec // 256
 		},
-		Limits:  LimitsConfig{Connections: 20000, Handshakes: 64, Bulk: 8},
+		Limits:  LimitsConfig{Connections: gate.MaxConnections, Handshakes: gate.MaxHandshakes, Bulk: gate.MaxBulks},
 		Durable: DurableConfig{Require: "local-fsync"},
 		Log:     LogConfig{Format: "text", Level: "info"},
 	}
@@ -162,6 +164,18 @@ func (c *Config) Validate() error {
 	}
 	slices.Sort(texts)
 	return fmt.Errorf("this configuration cannot work: %s\nEvery setting is explained by: tidegate config doc", strings.Join(texts, "; "))
+}
+
+// CheckFiles reads the files that the configuration names and a listener
+// needs, so that a wrong one is told before anything is made.
+func (c *Config) CheckFiles() error {
+	if c.TLS.Cert == "" && c.TLS.Key == "" {
+		return nil
+	}
+	if _, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key); err != nil {
+		return fmt.Errorf("tls: the certificate %s and the key %s cannot be used: %w; give a PEM chain and the key it was made for", c.TLS.Cert, c.TLS.Key, err)
+	}
+	return nil
 }
 
 // Warnings are legal settings that an operator may not want, with the reason.

@@ -50,6 +50,9 @@ func (c configCheckCmd) Run(con *console) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	if err := cfg.CheckFiles(); err != nil {
+		return err
+	}
 	warnings := cfg.Warnings()
 	if c.JSON {
 		return con.printJSON(map[string]any{"ok": true, "warnings": append([]string{}, warnings...)})

@@ -12,7 +12,8 @@ import (
 )
 
 type demoCmd struct {
-	Participants int `help:"Participants P-000001 and on, enrolled in T001; every second one in T002 too." default:"10000"`
+	Data         string `help:"Data folder; made if it does not exist. Default: data/demo." type:"path"`
+	Participants int    `help:"Participants P-000001 and on, enrolled in T001; every second one in T002 too." default:"10000"`
 	serveFlags
 }
 
@@ -26,7 +27,7 @@ func (c demoCmd) Run(ctx context.Context, con *console) error {
 	if c.Participants < 1 || c.Participants > 1_000_000 {
 		return usageError{fmt.Errorf("--participants must be between 1 and 1000000")}
 	}
-	cfg, err := c.config(con)
+	cfg, err := c.config(con, c.Data)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (c demoCmd) prepare(ctx context.Context, con *console, s *server) error {
 	if err := seed(ctx, s.intake, demoCommands(c.Participants), func(done, total int) {
 		con.progress("writing the demo registry: %d of %d facts", done, total)
 	}); err != nil {
-		return err
+		return s.notSeeded(err)
 	}
 	con.progressDone()
 	con.printf("\nDemo registry ready in %s: trials T001 and T002, %d participants, %d sites.\n", time.Since(start).Round(10*time.Millisecond), c.Participants, demoSites)
@@ -134,7 +135,7 @@ func writeAndWait(ctx context.Context, con *console, n *node, commands []registr
 	err := seed(ctx, n.intake, commands, func(done, total int) { con.progress("written: %d of %d facts", done, total) })
 	con.progressDone()
 	if err != nil {
-		return err
+		return n.notSeeded(err)
 	}
 	if _, err := n.projector.Passed(ctx, commands[len(commands)-1].ID); err != nil {
 		return err

@@ -1,5 +1,10 @@
 package app
 
+import (
+	"os"
+	"time"
+)
+
 // What the tests of this package need beside its exported names.
 
 // Lock is a taken lock of a data folder.
@@ -16,6 +21,9 @@ func Holder(dir string) (pid int, what string, held bool) {
 	h, held := holder(dir)
 	return h.PID, h.What, held
 }
+
+// Impatient says whether a signal asks for an end at once.
+func Impatient(first, next os.Signal, after time.Duration) bool { return impatient(first, next, after) }
 
 // SettingKeys are the keys of every setting, and the names of their variables.
 func SettingKeys() map[string]string {

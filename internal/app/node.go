@@ -205,6 +205,27 @@ func (n *node) command(ctx context.Context, c registry.Command) error {
 		return err
 	}
 	_, err = n.intake.Submit(ctx, &f)
+	return n.notWritten(err)
+}
+
+// notWritten says, to whoever sits at the command line, what to do about what
+// intake answers.
+func (n *node) notWritten(err error) error {
+	var refused *intake.RefusedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Reason == "disk-low":
+		return fmt.Errorf("nothing was written: the disk of %s has less than %d MB free (intake.diskFloorMB): free space and run this again (%w)", n.dir, n.cfg.Intake.DiskFloorMB, err)
+	case errors.As(err, &refused):
+		return fmt.Errorf("nothing was written: there is no room at this moment: run this again in a few seconds (%w)", err)
+	case errors.Is(err, intake.ErrNotTaken):
+		return fmt.Errorf("nothing was written: look at the disk and at the log, and run this again (%w)", err)
+	case errors.Is(err, intake.ErrStopped):
+		return fmt.Errorf("nothing was written: run this again when the stop is over (%w)", err)
+	case errors.Is(err, intake.ErrUnknown):
+		return fmt.Errorf("%w: run this again, what is there by then is not made twice", err)
+	}
 	return err
 }
 

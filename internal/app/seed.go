@@ -70,6 +70,11 @@ type submitter interface {
 	SubmitAll(ctx context.Context, facts []*epro.Fact) []intake.Outcome
 }
 
+// notSeeded is for an error of seed.
+func (n *node) notSeeded(err error) error {
+	return fmt.Errorf("the demo registry is not complete, what is there will not be written twice: %w", n.notWritten(err))
+}
+
 // seed writes commands as facts, in batches, and tells how far it is.
 func seed(ctx context.Context, in submitter, commands []registry.Command, progress func(done, total int)) error {
 	for start := 0; start < len(commands); start += seedBatch {
@@ -84,7 +89,7 @@ func seed(ctx context.Context, in submitter, commands []registry.Command, progre
 		}
 		for _, o := range in.SubmitAll(ctx, facts) {
 			if o.Err != nil {
-				return fmt.Errorf("seed: %w: run it again, what was written is not written twice", o.Err)
+				return o.Err
 			}
 		}
 		if progress != nil {

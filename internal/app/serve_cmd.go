@@ -17,7 +17,6 @@ import (
 
 // serveFlags are the settings that are flags too: few, the rest is in the file.
 type serveFlags struct {
-	Data   string   `help:"Data folder; made if it does not exist. Default: data, of the demo data/demo." type:"path"`
 	HTTP   string   `help:"Public address. Default: 127.0.0.1:8080." name:"http"`
 	Admin  string   `help:"Admin address: health, metrics, status. Default: 127.0.0.1:8082."`
 	Anchor []string `help:"Where checkpoints go, outside the data folder: a path or URL; may be repeated. 'none' for no anchor."`
@@ -26,7 +25,7 @@ type serveFlags struct {
 	NoProjector bool `help:"Take reports only; another run projects them. For measurements." hidden:""`
 }
 
-func (f serveFlags) config(con *console) (Config, error) {
+func (f serveFlags) config(con *console, data string) (Config, error) {
 	cfg, err := LoadConfig(f.Config, con.environ)
 	if err != nil {
 		return cfg, err
@@ -36,7 +35,7 @@ func (f serveFlags) config(con *console) (Config, error) {
 			*to = v
 		}
 	}
-	set(&cfg.Data, f.Data)
+	set(&cfg.Data, data)
 	set(&cfg.HTTP, f.HTTP)
 	set(&cfg.Admin, f.Admin)
 	if len(f.Anchor) > 0 {
@@ -50,6 +49,7 @@ var rolesAlone = []string{"gateway", "trial", "projector", "outlet", "analysis",
 
 type serveCmd struct {
 	Role string `arg:"" optional:"" help:"One role alone. Without it all roles run in this process."`
+	Data string `help:"Data folder; made if it does not exist. Default: data." type:"path"`
 	serveFlags
 }
 
@@ -68,7 +68,7 @@ func (c serveCmd) Run(ctx context.Context, con *console) error {
 		}
 		return usageError{fmt.Errorf("there is no role %q: %s, or none for all of them", c.Role, strings.Join(rolesAlone, ", "))}
 	}
-	cfg, err := c.config(con)
+	cfg, err := c.config(con, c.Data)
 	if err != nil {
 		return err
 	}
@@ -85,11 +85,15 @@ type server struct {
 	noProjector   bool
 	public, admin net.Listener
 	gateway       *gateway.Server
+	vaultState    *watch
 }
 
 // startServer does all that comes before the first request, in the order in
 // which it must be durable: folder and lock, keys, listeners, storage, roles.
 func startServer(ctx context.Context, con *console, cfg Config, noProjector bool) (*server, error) {
+	if err := cfg.CheckFiles(); err != nil {
+		return nil, err
+	}
 	log := newLog(con.err, cfg.Log)
 	for _, w := range cfg.Warnings() {
 		log.Warn("an unwise setting", "warning", w)
@@ -115,6 +119,7 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	if s.node, err = openNode(ctx, f, cfg, roles, (*node).check, log); err != nil {
 		return nil, errors.Join(err, s.closeListeners())
 	}
+	s.vaultState = s.watchVault()
 	if s.gateway, err = gateway.New(s.options(con.version)); err != nil {
 		return nil, errors.Join(err, s.closeListeners(), s.node.close(context.WithoutCancel(ctx)))
 	}
@@ -223,7 +228,7 @@ func (s *server) dependencies() []gateway.Dependency {
 			}
 			return state(true, "serving", "")
 		}},
-		{Name: "vault", Check: func() gateway.State { return state(true, "serving", "") }},
+		{Name: "vault", Check: s.vaultState.now},
 	}
 	for i, a := range s.anchors {
 		deps = append(deps, gateway.Dependency{Name: "anchor " + a.String(), Check: func() gateway.State {

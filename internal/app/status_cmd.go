@@ -1,12 +1,18 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/internal/gateway"
 )
 
 type statusCmd struct {
@@ -17,7 +23,7 @@ type statusCmd struct {
 
 // Help shows an example.
 func (statusCmd) Help() string {
-	return help("Exit code 0 when every dependency is well, 1 when one is not or no server answers.", "tidegate status --data data/demo")
+	return help("Exit code 0 when the server is ready and every dependency is well, 1 when not, or when no server answers.\nFor people: a line for each dependency, then figures of intake and projector. For programs: --json.", "tidegate status --data data/demo")
 }
 
 // Run asks a server how it is.
@@ -45,27 +51,93 @@ func (c statusCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	if c.JSON {
-		con.printf("%s\n", body)
-	} else if err := printStatus(con, body); err != nil {
-		return err
-	}
 	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the server at %s answered with status %d: is this its admin address?", admin, resp.StatusCode)
+	}
+	var st serverStatus
+	if err := json.Unmarshal(body, &st); err != nil {
+		return fmt.Errorf("what %s answered is not a status: is this the admin address of tidegate?", admin)
+	}
+	if c.JSON {
+		con.printf("%s\n", bytes.TrimSpace(body))
+	} else {
+		st.print(con)
+	}
+	if !st.well() {
 		return errFindings
 	}
 	return nil
 }
 
-// printStatus prints the JSON for people: one line a value, indented by depth.
-func printStatus(con *console, body []byte) error {
-	var v any
-	if err := json.Unmarshal(body, &v); err != nil {
-		return fmt.Errorf("the server's answer is no JSON: %w", err)
+// serverStatus is what this command reads of the server's answer.
+type serverStatus struct {
+	Version      string                   `json:"version"`
+	Ready        bool                     `json:"ready"`
+	NotReady     string                   `json:"notReady"`
+	Dependencies map[string]gateway.State `json:"dependencies"`
+	Intake       struct {
+		Facts       uint64  `json:"facts"`
+		Frames      uint64  `json:"frames"`
+		Open        int     `json:"open"`
+		OldestMS    float64 `json:"oldestMs"`
+		LastMS      float64 `json:"lastCommitMs"`
+		Unresolved  bool    `json:"unresolved"`
+		RefusedRoom uint64  `json:"refusedForRoom"`
+		RefusedRate uint64  `json:"refusedForRate"`
+	} `json:"intake"`
+	Projector *struct {
+		Applied  uint64  `json:"applied"`
+		End      uint64  `json:"end"`
+		BehindMS float64 `json:"behindMs"`
+	} `json:"projector"`
+}
+
+func (st *serverStatus) well() bool {
+	for _, d := range st.Dependencies {
+		if !d.OK {
+			return false
+		}
 	}
-	out, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
+	return st.Ready
+}
+
+// print prints the status for people: a line for each dependency, then figures.
+func (st *serverStatus) print(con *console) {
+	names := slices.Sorted(maps.Keys(st.Dependencies))
+	width := len("projector")
+	for _, n := range names {
+		width = max(width, len(n))
 	}
-	con.printf("%s\n", out)
-	return nil
+	line := func(name, format string, args ...any) {
+		con.printf("%-*s  %s\n", width, name, strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+	ready := "yes"
+	if !st.Ready {
+		ready = "NO: " + st.NotReady
+	}
+	line("ready", "%s", ready)
+	for _, n := range names {
+		d := st.Dependencies[n]
+		mark := ""
+		if !d.OK {
+			mark = "NOT WELL: "
+			if !d.Since.IsZero() {
+				d.State += " since " + d.Since.UTC().Format(time.RFC3339)
+			}
+		}
+		line(n, "%s%s  %s", mark, d.State, d.Note)
+	}
+	in := st.Intake
+	unresolved := ""
+	if in.Unresolved {
+		unresolved = ", the outcome of a frame is not known"
+	}
+	con.printf("\n")
+	line("intake", "%d facts in %d frames since the start, %d waiting (oldest %.0f ms), last commit %.1f ms%s", in.Facts, in.Frames, in.Open, in.OldestMS, in.LastMS, unresolved)
+	line("refused", "%d for want of room, %d too fast", in.RefusedRoom, in.RefusedRate)
+	if p := st.Projector; p != nil {
+		line("projector", "at position %d of %d, %.0f ms behind", p.Applied, p.End, p.BehindMS)
+	} else {
+		line("projector", "does not say how far it is")
+	}
 }

@@ -28,7 +28,7 @@ type verifyCmd struct {
 
 // Help shows examples.
 func (verifyCmd) Help() string {
-	return help("Without a word it audits a data folder; its flags are listed by tidegate verify journal --help.", "tidegate verify --data data/demo --acks acks.ndjson")
+	return help("Audits a data folder: re-hashes every frame, checks runs, anchors and books, makes the tables again in a\ntemporary place and compares. Changes nothing. Exit code 0: no finding; 1: findings, or it could not be done.\nOne receipt is checked with: tidegate verify receipt --help.", "tidegate verify --data data/demo --acks acks.ndjson")
 }
 
 type verifyJournalCmd struct {

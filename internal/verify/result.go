@@ -122,14 +122,22 @@ func (r *Result) note(format string, args ...any) {
 	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
 }
 
-// WriteJSON writes the result as one JSON object and a line end.
+// WriteJSON writes the result as one JSON object and a line end. Without
+// acknowledgements nothing can be said to be lost or altered, so "lost" and
+// "altered" are left out then: a 0 would claim what was not looked at.
 func (r *Result) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	out := struct {
 		OK bool `json:"ok"`
 		*Result
-	}{r.OK(), r}
+		// These hide the fields of the same name in Result.
+		Lost    *uint64 `json:"lost,omitempty"`
+		Altered *uint64 `json:"altered,omitempty"`
+	}{OK: r.OK(), Result: r}
+	if r.Acks != nil {
+		out.Lost, out.Altered = &r.Lost, &r.Altered
+	}
 	if err := e.Encode(out); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}

@@ -50,6 +50,19 @@ func TestHelp(t *testing.T) {
 	if help, _, _ := tidegate(t, "--help"); help != all {
 		t.Error("tidegate alone prints something else than --help")
 	}
+	for command, flags := range map[string][]string{
+		"verify": {"--data", "--acks", "--no-rebuild", "--anchor", "--json"},
+		"demo":   {"Default: data/demo."},
+		"serve":  {"Default: data."},
+	} {
+		out, _, _ := tidegate(t, command, "--help")
+		out = strings.Join(strings.Fields(out), " ")
+		for _, f := range flags {
+			if !strings.Contains(out, f) {
+				t.Errorf("%s --help does not show %s:\n%s", command, f, out)
+			}
+		}
+	}
 	for _, c := range commands {
 		name := strings.Join(c, " ")
 		out, errs, code := tidegate(t, append(c, "--help")...)
@@ -137,7 +150,12 @@ func TestJSON(t *testing.T) {
 		t.Errorf("verify: %v", o)
 	}
 	parse("verify", "--data", backup) // no tables and no anchor: notes, but not among the JSON
-	parse("verify", "--data", data, "--no-rebuild", "--anchor", "none")
+	o := parse("verify", "--data", data, "--no-rebuild", "--anchor", "none")
+	for _, name := range []string{"lost", "altered"} {
+		if _, said := o[name]; said {
+			t.Errorf("verify without --acks claims %s: %v", name, o[name])
+		}
+	}
 
 	receipt := (user{t, s, s.Token("P-000001", "T001")}).post("/v1/patient/report", http.StatusOK, reportBody("P-000001", "T001", 1, nil)).text("receipt")
 	keys := filepath.Join(dir, "keys.json")
