@@ -26,7 +26,7 @@ func (in *Intake) SubmitAll(ctx context.Context, facts []*epro.Fact) []Outcome {
 	tickets := make([]ticket, len(facts))
 	for i, f := range facts {
 		now := in.now()
-		if err := in.checkRate(f, 1, now); err != nil {
+		if err := in.checkRate(f, now); err != nil {
 			out[i].Err = err
 			continue
 		}
@@ -34,15 +34,13 @@ func (in *Intake) SubmitAll(ctx context.Context, facts []*epro.Fact) []Outcome {
 		if err == nil {
 			tickets[i], err = in.joinBulk(ctx, &s)
 		}
-		if err != nil {
-			out[i].Err = err
-			in.stats.refused(err)
-		}
+		in.joined(f, tickets[i], err)
+		out[i].Err = err
 	}
 	in.kick()
 	for i := range facts {
 		if out[i].Err == nil {
-			out[i].Committed, out[i].Err = in.await(ctx, tickets[i])
+			out[i].Committed, out[i].Err = in.awaitPaid(ctx, facts[i], tickets[i])
 		}
 	}
 	return out

@@ -201,7 +201,7 @@ func (e *RefusedError) Unwrap() error { return e.Kind }
 // A done ctx ends the wait with ErrUnknown, never the commit.
 func (in *Intake) Submit(ctx context.Context, f *epro.Fact) (Committed, error) {
 	now := in.now()
-	if err := in.checkRate(f, 1, now); err != nil {
+	if err := in.checkRate(f, now); err != nil {
 		return Committed{}, err
 	}
 	s, err := in.seal(f, now)
@@ -211,12 +211,12 @@ func (in *Intake) Submit(ctx context.Context, f *epro.Fact) (Committed, error) {
 	in.mu.Lock()
 	ticket, err := in.join(&s, now, in.cfg.MaxFacts)
 	in.mu.Unlock()
+	in.joined(f, ticket, err)
 	if err != nil {
-		in.stats.refused(err)
 		return Committed{}, err
 	}
 	in.kick()
-	return in.await(ctx, ticket)
+	return in.awaitPaid(ctx, f, ticket)
 }
 
 func (in *Intake) kick() {
@@ -286,11 +286,45 @@ func (in *Intake) seal(f *epro.Fact, now time.Time) (sealed, error) {
 	return s, nil
 }
 
-func (in *Intake) checkRate(f *epro.Fact, n int, now time.Time) error {
-	if f.Kind != epro.KindReport || f.Actor.Type != epro.ActorParticipant {
+// limited says whether a fact is one that its participant's bucket pays for.
+func limited(f *epro.Fact) bool {
+	return f.Kind == epro.KindReport && f.Actor.Type == epro.ActorParticipant
+}
+
+// giveBack returns what a fact took of its participant's bucket. What was
+// surely not taken, or had been taken before, costs nothing: a phone that
+// empties its queue after an outage must not have paid for the refusals.
+func (in *Intake) giveBack(f *epro.Fact) {
+	if limited(f) {
+		in.limiter.give(f.Trial, f.Subject)
+	}
+}
+
+// joined counts what became of a fact at the door.
+func (in *Intake) joined(f *epro.Fact, t ticket, err error) {
+	if err != nil {
+		in.stats.refused(err)
+	}
+	if err != nil || t.remembered {
+		in.giveBack(f)
+	}
+}
+
+// awaitPaid is await for a fact that took from its participant's bucket.
+func (in *Intake) awaitPaid(ctx context.Context, f *epro.Fact, t ticket) (Committed, error) {
+	c, err := in.await(ctx, t)
+	if !t.remembered && errors.Is(err, ErrNotTaken) {
+		in.giveBack(f)
+	}
+	return c, err
+}
+
+// checkRate takes one from the participant's bucket, or refuses.
+func (in *Intake) checkRate(f *epro.Fact, now time.Time) error {
+	if !limited(f) {
 		return nil
 	}
-	wait, ok := in.limiter.take(f.Trial, f.Subject, n, now)
+	wait, ok := in.limiter.take(f.Trial, f.Subject, now)
 	if ok {
 		return nil
 	}

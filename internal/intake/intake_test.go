@@ -514,3 +514,57 @@ func TestBulk(t *testing.T) {
 		}
 	}
 }
+
+func TestRefusalsAndRetriesCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		low := true
+		var mu sync.Mutex
+		r := newRig(t, func(c *intake.Config) { c.Burst = 2; c.Refill = time.Hour }, func(o *intake.Options) {
+			o.DiskFree = func() (uint64, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if low {
+					return 0, nil
+				}
+				return 1 << 40, nil
+			}
+		})
+		f := report("T1", "P1", "x")
+		send := func() error {
+			again := *f
+			_, err := r.in.Submit(context.Background(), &again)
+			return err
+		}
+		for range 10 {
+			if err := send(); !errors.Is(err, intake.ErrRefused) {
+				t.Fatalf("with a full disk: %v", err)
+			}
+		}
+		mu.Lock()
+		low = false
+		mu.Unlock()
+		time.Sleep(time.Second)
+		r.j.FailBefore(journal.ErrNotAppended)
+		if err := send(); !errors.Is(err, intake.ErrNotTaken) {
+			t.Fatalf("not appended: %v", err)
+		}
+		for range 10 { // the first is taken, the others are retries of it
+			if err := send(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range r.in.SubmitAll(context.Background(), []*epro.Fact{f, f, f}) {
+			if o.Err != nil {
+				t.Fatalf("retry in a bulk: %v", o.Err)
+			}
+		}
+		f = report("T1", "P1", "second")
+		if err := send(); err != nil {
+			t.Fatalf("the second of two allowed: %v", err)
+		}
+		f = report("T1", "P1", "third")
+		if err := send(); !errors.Is(err, intake.ErrTooFast) {
+			t.Fatalf("the third: %v, want too fast", err)
+		}
+	})
+}

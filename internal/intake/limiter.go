@@ -26,9 +26,8 @@ func newLimiter(burst int, refill time.Duration) *limiter {
 	return &limiter{step: refill, burst: time.Duration(burst) * refill, due: make(map[participant]time.Time), sweep: firstSweep}
 }
 
-// take takes n from the participant's bucket, or says in how long it can. More
-// than a whole bucket is never granted.
-func (l *limiter) take(trial, id string, n int, now time.Time) (time.Duration, bool) {
+// take takes one from the participant's bucket, or says in how long it can.
+func (l *limiter) take(trial, id string, now time.Time) (time.Duration, bool) {
 	if l.burst <= 0 {
 		return 0, true
 	}
@@ -39,7 +38,7 @@ func (l *limiter) take(trial, id string, n int, now time.Time) (time.Duration, b
 	if due.Before(now) {
 		due = now
 	}
-	after := due.Add(time.Duration(n) * l.step)
+	after := due.Add(l.step)
 	if wait := after.Sub(now) - l.burst; wait > 0 {
 		return wait, false
 	}
@@ -53,4 +52,18 @@ func (l *limiter) take(trial, id string, n int, now time.Time) (time.Duration, b
 		l.sweep = max(firstSweep, 2*len(l.due))
 	}
 	return 0, true
+}
+
+// give returns one to the participant's bucket: what was refused, or had been
+// taken before, has cost it nothing.
+func (l *limiter) give(trial, id string) {
+	if l.burst <= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := participant{trial, id}
+	if due, ok := l.due[k]; ok {
+		l.due[k] = due.Add(-l.step)
+	}
 }
