@@ -1,6 +1,7 @@
 package app
 
 import (
+	"log/slog"
 	"os"
 	"time"
 )
@@ -20,6 +21,11 @@ func (l *lock) Release() error { return l.release() }
 func Holder(dir string) (pid int, what string, held bool) {
 	h, held := holder(dir)
 	return h.PID, h.What, held
+}
+
+// KeepWAL copies a -wal of the folder aside.
+func KeepWAL(dir string) error {
+	return (&folder{dir: dir, log: slog.New(slog.DiscardHandler)}).keepWAL()
 }
 
 // Impatient says whether a signal asks for an end at once.

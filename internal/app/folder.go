@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
-	"time"
 
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/fault"
@@ -173,18 +171,26 @@ func (f *folder) openAll(ctx context.Context, check func(context.Context) error)
 	return nil
 }
 
-// openStore opens the tables. Those of another layout are made again from the
-// journal: they hold nothing of their own.
+// openStore opens the tables. Those of another layout, or damaged ones, are made
+// again from the journal: they hold nothing of their own.
 func (f *folder) openStore(ctx context.Context) error {
-	s, err := sqlitestore.Open(ctx, f.path(fileStore))
-	if errors.Is(err, store.ErrLayout) {
-		f.log.Warn("the tables have another layout: they are made again from the journal", "path", f.path(fileStore))
-		if err := sqlitestore.Remove(f.path(fileStore)); err != nil {
+	path := f.path(fileStore)
+	s, err := f.tryStore(ctx)
+	switch {
+	case errors.Is(err, store.ErrLayout):
+		f.log.Warn("the tables have another layout: they are made again from the journal", "path", path)
+		if err := sqlitestore.Remove(path); err != nil {
 			return fmt.Errorf("remove tables of another layout: %w", err)
 		}
-		s, err = sqlitestore.Open(ctx, f.path(fileStore))
+		s, err = f.tryStore(ctx)
+	case sqlitestore.Damaged(err):
+		f.log.Warn("the tables are damaged: they are put aside and made again from the journal; look at the disk", "path", path, "aside", path+suffixDamaged, "error", err)
+		if err := f.putTablesAside(); err != nil {
+			return fmt.Errorf("put damaged tables aside: %w", err)
+		}
+		s, err = f.tryStore(ctx)
 	}
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, sqlitestore.ErrForeign) {
 		return err
 	}
 	if err != nil && f.full() {
@@ -195,6 +201,19 @@ func (f *folder) openStore(ctx context.Context) error {
 	}
 	f.store = s
 	return nil
+}
+
+// tryStore opens the tables and reads how far they are, which is where most
+// damage shows.
+func (f *folder) tryStore(ctx context.Context) (*sqlitestore.Store, error) {
+	s, err := sqlitestore.Open(ctx, f.path(fileStore))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.LastFrame(ctx, shard); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 // close closes all, even if one fails, and gives the lock back last.
@@ -212,41 +231,6 @@ func (f *folder) close() error {
 	return errors.Join(append(errs, f.lock.release())...)
 }
 
-// keptWALs bounds how many copies of a -wal are kept.
-const keptWALs = 5
-
-// keepWAL copies a -wal that an unclean stop left, before SQLite opens it:
-// recovery drops whatever follows the first bad page in silence, and the copy
-// is then all that is left to look at.
-func (f *folder) keepWAL() error {
-	from := f.path(fileJournal + "-wal")
-	info, err := os.Stat(from)
-	if err != nil || info.Size() == 0 {
-		return nil
-	}
-	dir := f.path(folderBefore)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("keep the journal's -wal before recovery: %w", err)
-	}
-	to := filepath.Join(dir, fileJournal+"-wal."+time.Now().UTC().Format("20060102T150405.000000000Z"))
-	if err := copyFile(from, to); err != nil {
-		return fmt.Errorf("keep the journal's -wal before recovery (is the disk full?): %w", err)
-	}
-	f.log.Info("the last stop was not clean: the journal's -wal was copied aside before recovery", "copy", to, "bytes", info.Size())
-	old, err := filepath.Glob(filepath.Join(dir, fileJournal+"-wal.*"))
-	if err != nil {
-		return err
-	}
-	slices.Sort(old)
-	for len(old) > keptWALs {
-		if err := os.Remove(old[0]); err != nil {
-			return fmt.Errorf("remove an old copy of a -wal: %w", err)
-		}
-		old = old[1:]
-	}
-	return nil
-}
-
 // copyFile copies a file durably; a copy that exists is an error.
 func copyFile(from, to string) (err error) {
 	src, err := os.Open(filepath.Clean(from))
@@ -259,6 +243,11 @@ func copyFile(from, to string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(to)) // half a copy would be taken for a whole one
+		}
+	}()
 	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}

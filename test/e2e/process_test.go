@@ -61,13 +61,11 @@ func asNobody(t *testing.T, args ...string) (string, string, int) {
 	t.Helper()
 	dir := t.TempDir()
 	open(t, dir)
-	b, err := os.ReadFile(server.Binary(t, ""))
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Copied by another process: a file that this one has open for writing could
+	// not be run while a test beside this one forks.
 	path := filepath.Join(dir, "tidegate")
-	if err := os.WriteFile(path, b, 0o755); err != nil { //nolint:gosec // to be run
-		t.Fatal(err)
+	if out, err := exec.CommandContext(t.Context(), "install", "-m", "755", server.Binary(t, ""), path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 	cmd, cancel := command(t, path, args...)
 	cmd.Dir = "/"

@@ -82,6 +82,10 @@ func TestStartIsRefusedAndHarmsNothing(t *testing.T) {
 		binary.BigEndian.PutUint32(b[60:], binary.BigEndian.Uint32(b[60:])+1)
 		return b
 	}
+	foreign := func(b []byte) []byte { // the header's application_id
+		copy(b[68:72], "ELSE")
+		return b
+	}
 	for name, c := range map[string]struct {
 		damage func(t *testing.T, data string)
 		says   []string
@@ -92,7 +96,7 @@ func TestStartIsRefusedAndHarmsNothing(t *testing.T) {
 		"journal empty":          {file("journal.db", func([]byte) []byte { return nil }), []string{"journal.db", "restore a backup"}},
 		"journal missing":        {remove("journal.db*"), []string{"journal.db", "is missing", "restore"}},
 		"journal of a newer one": {file("journal.db", version), []string{"journal.db", "version"}},
-		"tables damaged":         {file("store.db", func(b []byte) []byte { copy(b, "not a database at all"); return b }), []string{"store.db", "tidegate rebuild --data"}},
+		"tables of others":       {file("store.db", foreign), []string{"store.db", "not one with Tidegate's tables", "move it away"}},
 		"vault missing":          {remove("vault.db"), []string{"vault.db", "is missing", "restore it from the backup"}},
 		"vault empty":            {file("vault.db", func([]byte) []byte { return nil }), []string{"vault.db", "is empty", "restore it from the backup"}},
 		"vault damaged":          {file("vault.db", over(0.05, 1)), []string{"vault.db", "damaged", "restore it from the backup"}},
@@ -123,15 +127,29 @@ func TestStartIsRefusedAndHarmsNothing(t *testing.T) {
 		copyTree(t, base, data, nil)
 		server.Start(t, server.Options{Serve: true, Data: data}).Stop()
 	})
-	t.Run("tables can be made again", func(t *testing.T) {
-		data := place(t)
-		copyTree(t, base, data, nil)
-		file("store.db", over(0, 1))(t, data)
-		refusal{t: t, code: 1, says: "tidegate rebuild", data: data}.of(serveArgs(data)...)
-		must(t, "rebuild", "--data", data)
-		server.Start(t, server.Options{Serve: true, Data: data}).Stop()
-		clean(t, data)
-	})
+	for name, damage := range map[string]func([]byte) []byte{
+		"no tables any more": over(0, 1),
+		"half of the tables": over(0.05, 0.6),
+		"tables cut short":   func(b []byte) []byte { return b[:len(b)/3] },
+	} {
+		t.Run(name, func(t *testing.T) { // they hold nothing of their own: they are made again
+			data := place(t)
+			copyTree(t, base, data, nil)
+			file("store.db", damage)(t, data)
+			s := server.Start(t, server.Options{Serve: true, Data: data})
+			if !strings.Contains(s.Output(), "the tables are damaged") {
+				t.Errorf("not said:\n%s", s.Output())
+			}
+			(user{t, s, s.Staff("admin", "ada")}).get("/v1/trials", http.StatusOK, nil)
+			s.Stop()
+			if b, err := os.ReadFile(filepath.Join(data, "store.db.damaged")); err != nil || len(b) == 0 {
+				t.Errorf("the damaged ones were not put aside: %v", err)
+			}
+			if a := clean(t, data); a.RebuildSame == nil || !*a.RebuildSame {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
 	t.Run("a frame in the middle", func(t *testing.T) {
 		// A start does not read every frame: the audit names the place.
 		data := place(t)

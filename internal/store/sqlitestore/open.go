@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/tidegate/tidegate/internal/store"
 )
@@ -91,7 +92,7 @@ func OpenReader(ctx context.Context, path string) (*Store, error) {
 				return err
 			}
 			if id != applicationID {
-				return errForeign
+				return ErrForeign
 			}
 			if found != layout {
 				return store.ErrLayout
@@ -115,7 +116,20 @@ func (s *Store) openReads(ctx context.Context) (err error) {
 	return s.reads.PingContext(ctx)
 }
 
-var errForeign = errors.New("this is a SQLite file, but not one with Tidegate's tables: name another file or move it away")
+// ErrForeign says that a file is a SQLite database, but somebody else's.
+var ErrForeign = errors.New("this is a SQLite file, but not one with Tidegate's tables: name another file or move it away")
+
+// Damaged says whether an error means that the file is no database any more, or
+// one whose pages do not fit together. False for nil and for a database of
+// somebody else.
+func Damaged(err error) bool {
+	var s *sqlite.Error
+	if !errors.As(err, &s) {
+		return false
+	}
+	code := s.Code() & 0xff // without what extends it
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+}
 
 // dsn is the driver's name of a file with pragmas.
 func dsn(path string, pragmas ...string) string {
@@ -165,7 +179,7 @@ func (s *Store) openWriter() error {
 	case found == 0 && id == 0:
 		return s.create()
 	case id != applicationID:
-		return errForeign
+		return ErrForeign
 	}
 	return store.ErrLayout
 }
@@ -183,7 +197,7 @@ func (s *Store) create() error {
 			return err
 		}
 		if tables != 0 {
-			return errForeign
+			return ErrForeign
 		}
 		// Prepared statements hold one statement each; the driver runs scripts.
 		e, ok := s.w.conn.(driver.ExecerContext)
