@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -130,9 +130,19 @@ func (c *crowd) report(r *mathrand.Rand, p phone) report {
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	id := fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 	body := fmt.Appendf(nil, `{"patientId":%q,"trialId":%q,"reportId":%q,"timestamp":%q,"qolScore":%d,"comments":%q}`,
-		p.patient, p.trial, id, time.Now().UTC().Format(time.RFC3339Nano), r.IntN(11), "Slept well. "+hex.EncodeToString(u[:r.IntN(16)]))
+		p.patient, p.trial, id, time.Now().UTC().Format(time.RFC3339Nano), r.IntN(11), words(r))
 	sum := sha256.Sum256(body)
 	return report{p, id, body, fmt.Appendf(nil, `{"reportId":%q,"patientId":%q,"trialId":%q,"sha256":"%x","receipt":`, id, p.patient, p.trial, sum)}
+}
+
+// words are a few, and from one phone in four a long story: so the journal's
+// -wal is folded into its file every few moments, and kills meet that too.
+func words(r *mathrand.Rand) string {
+	n := r.IntN(4)
+	if r.IntN(4) == 0 {
+		n = r.IntN(300)
+	}
+	return "Slept well. " + strings.Repeat("Woke twice. ", n)
 }
 
 // one makes a report and sends it until it is acknowledged. Now and then the

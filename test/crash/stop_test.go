@@ -149,6 +149,9 @@ func TestStopWithAStalledPhone(t *testing.T) {
 	b, err := io.ReadAll(h.in)
 	select {
 	case <-s.Ended():
+		if s.ExitCode() != 0 {
+			t.Errorf("one stalled phone made the stop fail: exit %d\n%s", s.ExitCode(), tail(s.Output()))
+		}
 		t.Logf("ended after %s with %d; the stalled phone got %d bytes (%v)", time.Since(began).Round(time.Millisecond), s.ExitCode(), len(b), err)
 	case <-time.After(11 * time.Second):
 		t.Errorf("the server runs on 11 s after SIGTERM\n%s", tail(s.Output()))

@@ -177,6 +177,9 @@ func (w *world) agree(a *audit) {
 	}
 	for _, trial := range a.Trials {
 		var accepted, first, repeated, other uint64
+		if !strings.Contains(out, "trial "+trial.Trial+" ") && trial.Accepted == 0 {
+			continue // the tables have outlived its reports, and both verifiers say so
+		}
 		read("trial "+trial.Trial+" ", "accepted %d first %d repeated %d other %d", &accepted, &first, &repeated, &other)
 		if accepted != trial.Accepted {
 			w.t.Errorf("trial %s: the two verifiers disagree on accepted\n%s\n%s", trial.Trial, a.text, out)
