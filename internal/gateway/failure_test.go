@@ -290,7 +290,7 @@ func TestAStopAnswersEverybody(t *testing.T) {
 					answers[i] = a
 				})
 			}
-			for w.intake.Stats().Open < n-1 { // one frame of one may be in commit
+			for s := w.intake.Stats(); s.Open+s.Committing < n; s = w.intake.Stats() {
 				time.Sleep(time.Millisecond)
 			}
 			time.Sleep(20 * time.Millisecond)

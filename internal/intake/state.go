@@ -44,6 +44,7 @@ type Stats struct {
 	DiskLow       uint64
 	TrialShare    uint64
 	Open          int           // facts in the frame that fills
+	Committing    int           // facts in the frame that is being made durable
 	Oldest        time.Duration // age of the oldest waiter
 	LastCommit    time.Duration
 	Unresolved    bool // a frame's outcome is unknown right now
@@ -66,6 +67,7 @@ func (in *Intake) Stats() Stats {
 	s.Open = len(in.open.entries)
 	switch {
 	case in.committing != nil:
+		s.Committing = len(in.committing.entries)
 		s.Oldest = now.Sub(in.committing.opened)
 	case s.Open > 0:
 		s.Oldest = now.Sub(in.open.opened)
