@@ -93,8 +93,8 @@ func (t ActorType) String() string {
 
 // Actor is who caused a fact: the attribution that ALCOA+ asks for.
 type Actor struct {
-	Type   ActorType
-	ID     string // participant, staff or relay id; for the system the part that acted
+	Type ActorType
+	ID   string // participant, staff or relay id; for the system the part that acted
 	// Device is the participant's device. Of a relay it is the sites that its
 	// token is limited to, in ascending order, joined by commas; "" for every
 	// site. Of others it is "".

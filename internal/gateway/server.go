@@ -199,5 +199,6 @@ func (s *Server) fail(c *gin.Context, r *route, err error) {
 		// Too late for another answer: cut the stream, so that nobody takes it for whole.
 		panic(http.ErrAbortHandler)
 	}
+	c.Writer.Header().Del("Content-Disposition") // of a stream that did not begin
 	p.write(c)
 }
