@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/epro"
@@ -27,7 +28,7 @@ type eraOpenCmd struct {
 func (eraOpenCmd) Help() string {
 	return help(`After a restore from an older backup, frames that were acknowledged later are missing: the last anchor
 knows them, the journal does not. This records that gap as a fact, with the reason, and goes on in a
-new era. First look for the newer copy: what is given up here comes back only from phones.`, `tidegate era open --data data --reason "disk lost on 2026-11-23, backup of 02:00 restored"`)
+new era. Anchors of before a restore (anchors.json in the folder) count too. First look for the newer copy: what is given up here comes back only from phones.`, `tidegate era open --data data --reason "disk lost on 2026-11-23, backup of 02:00 restored"`)
 }
 
 // Run opens an era.
@@ -59,9 +60,13 @@ func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
 		return err
 	}
 	var eras []openedEra
-	for _, a := range n.anchors {
+	for i, a := range slices.Concat(n.anchors, n.earlier) {
 		signed, err := a.Read(ctx)
 		if errors.Is(err, receipt.ErrNoAnchor) {
+			continue
+		}
+		if err != nil && i >= len(n.anchors) {
+			con.note("the anchor %s of before the restore could not be read, and is not asked any more: %v", a, err)
 			continue
 		}
 		if err != nil {
@@ -85,6 +90,9 @@ func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
 	}
 	if len(eras) == 0 {
 		return errors.New("no anchor is above this journal's end: there is nothing to accept, and no era was opened")
+	}
+	if err := removeUsedAnchors(n.dir); err != nil {
+		return err
 	}
 	if c.JSON {
 		return con.printJSON(map[string]any{"eras": eras})

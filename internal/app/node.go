@@ -26,7 +26,8 @@ type node struct {
 	cfg       Config
 	intake    *intake.Intake
 	projector *projector.Projector
-	anchors   []receipt.Anchor
+	anchors   []receipt.Anchor // that are written
+	earlier   []receipt.Anchor // of before a restore: read, until they are settled
 	loop      *receipt.AnchorLoop
 	failed    chan error // the first failure that must stop the process
 
@@ -243,18 +244,11 @@ func (n *node) apply(ctx context.Context, c registry.Command) (store.Outcome, er
 
 // anchorsOf are the anchors of a configuration, and what is unwise about them.
 func anchorsOf(cfg Config, dir, fingerprint string) (anchors []receipt.Anchor, warnings []string, err error) {
-	specs := cfg.Anchors
-	if len(specs) == 0 {
-		path, err := receipt.DefaultAnchorPath(dir, fingerprint)
-		if err != nil {
-			return nil, nil, err
-		}
-		specs = []string{path}
+	specs, err := anchorSpecs(cfg, dir, fingerprint)
+	if err != nil {
+		return nil, nil, err
 	}
 	for _, spec := range specs {
-		if spec == "none" {
-			continue
-		}
 		a, err := receipt.ParseAnchor(spec)
 		if err != nil {
 			return nil, nil, err
@@ -293,7 +287,7 @@ func (n *node) checkAnchors(ctx context.Context) error {
 			return fmt.Errorf("anchor %s: %w", a, err)
 		}
 	}
-	return nil
+	return n.checkEarlierAnchors(ctx, keys)
 }
 
 // checkpoint is what the anchors are to hold: as far as the tables are.
@@ -338,6 +332,13 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 		return nil, errors.Join(err, f.close())
 	}
 	n.anchors = anchors
+	used, err := readUsedAnchors(f.dir, f.keys.Fingerprint())
+	if err == nil {
+		n.earlier, err = used.open()
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
 	if err := f.open(ctx, func(ctx context.Context) error { return check(n, ctx) }); err != nil {
 		return nil, errors.Join(err, f.close())
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
 	"github.com/tidegate/tidegate/internal/projector"
@@ -30,21 +29,40 @@ func (c rebuildCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	return joinClose(c.rebuild(ctx, con, f), f.close())
+	out, err := rebuildTables(ctx, con, f)
+	if err = joinClose(err, f.close()); err != nil {
+		return err
+	}
+	if c.JSON {
+		return con.printJSON(out)
+	}
+	con.printf("%s\n", out)
+	return nil
 }
 
-func (c rebuildCmd) rebuild(ctx context.Context, con *console, f *folder) (err error) {
+// rebuilt is what rebuilding came to.
+type rebuilt struct {
+	Hash    string  `json:"hash"`
+	Seconds float64 `json:"seconds"`
+}
+
+// String is the result for people.
+func (r rebuilt) String() string {
+	took := time.Duration(r.Seconds * float64(time.Second)).Round(10 * time.Millisecond)
+	return fmt.Sprintf("tables made again in %s, hash %s", took, r.Hash)
+}
+
+func rebuildTables(ctx context.Context, con *console, f *folder) (out rebuilt, err error) {
 	if !exists(f.path(fileJournal)) {
-		return fmt.Errorf("%s is missing: there is nothing to make tables from", f.path(fileJournal))
+		return out, fmt.Errorf("%s is missing: there is nothing to make tables from", f.path(fileJournal))
 	}
 	if err := f.keepWAL(); err != nil {
-		return err
+		return out, err
 	}
 	if f.journal, err = sqlitejournal.Open(ctx, f.path(fileJournal), sqlitejournal.Options{Logger: f.log}); err != nil {
-		return err
+		return out, err
 	}
 	start := time.Now()
-	var hash epro.Digest
 	err = sqlitestore.Build(ctx, f.path(fileStore), func(s store.Store) error {
 		if err := projector.Rebuild(ctx, f.journal, s, shard, projector.Options{Logger: f.log}, func(done, total journal.Position) {
 			con.progress("projecting: frame %d of %d, %s", done, total, time.Since(start).Round(time.Second))
@@ -52,16 +70,14 @@ func (c rebuildCmd) rebuild(ctx context.Context, con *console, f *folder) (err e
 			return err
 		}
 		con.progress("hashing the tables")
-		hash, err = s.Hash(ctx)
+		hash, err := s.Hash(ctx)
+		out.Hash = hash.String()
 		return err
 	})
 	con.progressDone()
 	if err != nil {
-		return fmt.Errorf("the old tables are as they were: %w", err)
+		return out, fmt.Errorf("the old tables are as they were: %w", err)
 	}
-	if c.JSON {
-		return con.printJSON(map[string]any{"hash": hash.String(), "seconds": time.Since(start).Seconds()})
-	}
-	con.printf("tables made again in %s, hash %s\n", time.Since(start).Round(10*time.Millisecond), hash)
-	return nil
+	out.Seconds = time.Since(start).Seconds()
+	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -129,14 +130,33 @@ func (c verifyJournalCmd) readAnchors(ctx context.Context, con *console, fingerp
 	if err != nil {
 		return nil, usageError{err}
 	}
+	own := len(anchors)
+	used, err := readUsedAnchors(c.Data, fingerprint)
+	if err != nil {
+		return nil, err
+	}
+	// In a backup the file tells of a folder that may have gone on since.
+	if !used.Restored.IsZero() {
+		earlier, err := used.open()
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range earlier {
+			if !slices.ContainsFunc(anchors, func(a receipt.Anchor) bool { return a.String() == e.String() }) {
+				anchors = append(anchors, e)
+			}
+		}
+	}
 	var out []verify.Anchor
-	for _, a := range anchors {
+	for i, a := range anchors {
 		signed, err := a.Read(ctx)
 		switch {
 		case err == nil:
 			out = append(out, verify.Anchor{Name: a.String(), Signed: signed})
 		case errors.Is(err, receipt.ErrNoAnchor):
 			con.note("the anchor %s holds no checkpoint: a cut tail would go unseen", a)
+		case i >= own:
+			con.note("the anchor %s of before the restore could not be read: a cut tail would go unseen (%v)", a, err)
 		default:
 			return nil, fmt.Errorf("anchor %s: %w", a, err)
 		}

@@ -85,7 +85,14 @@ func TestRotateAndBackUpUnderLoad(t *testing.T) {
 		t.Fatalf("the backup: %+v", a)
 	}
 	restored := place(t)
-	must(t, "restore", "--from", backup, "--data", restored)
+	if out := must(t, "restore", "--from", backup, "--data", restored); !strings.Contains(out, "keys were rotated after the backup") {
+		t.Errorf("the anchor is signed by a key that the backup does not have, and restore says:\n%s", out)
+	}
+	left := filepath.Join(restored, "anchors.json")
+	refusal{t: t, code: 1, says: "remove " + left, data: restored, run: quiet(t)}.of(serveArgs(restored)...)
+	if err := os.Remove(left); err != nil {
+		t.Fatal(err)
+	}
 	a := clean(t, restored)
 	if a.Recorded != a.Accepted || a.RebuildSame == nil || !*a.RebuildSame {
 		t.Fatalf("restored: %+v", a)
@@ -208,6 +215,103 @@ func TestOlderBackupNeedsAnEra(t *testing.T) {
 		t.Fatalf("after the era: %+v", a)
 	}
 	server.Start(t, server.Options{Serve: true, Data: data}).Stop()
+}
+
+// An older backup that comes back under another name is asked for by nobody's
+// default anchor; the backup remembers which one knows more.
+func TestOlderBackupUnderAnotherName(t *testing.T) {
+	parallel(t)
+	data, backup := place(t), filepath.Join(t.TempDir(), "backup")
+	s := server.Start(t, server.Options{Data: data, Participants: 20})
+	phone := user{t, s, s.Token("P-000001", "T001")}
+	early := filepath.Join(t.TempDir(), "early")
+	phone.post("/v1/patient/report", http.StatusOK, reportBody("P-000001", "T001", 1, nil))
+	must(t, "backup", "--data", data, "--to", backup)
+	for i := range 5 {
+		phone.post("/v1/patient/report", http.StatusOK, reportBody("P-000001", "T001", i, object{"reportId": uuid(i)}))
+	}
+	s.Stop()
+	must(t, "backup", "--data", data, "--to", early)
+	clean(t, backup) // which is not asked to hold what came after it
+	file := func(dir string) string { return filepath.Join(dir, "anchors.json") }
+	there := func(dir string) bool { _, err := os.Stat(file(dir)); return err == nil }
+
+	// A backup that holds all is free at once.
+	whole := filepath.Join(t.TempDir(), "whole")
+	if out := must(t, "restore", "--from", early, "--data", whole); !strings.Contains(out, "holds all that the anchor "+anchors(t, data)) || there(whole) {
+		t.Errorf("a whole backup:\n%s", out)
+	}
+
+	// One that lacks something says so, and nothing starts on it.
+	other := filepath.Join(t.TempDir(), "other")
+	out := must(t, "restore", "--from", backup, "--data", other)
+	for _, says := range []string{"REPORTS ARE MISSING", anchors(t, data), "refuse to start", "tidegate era open"} {
+		if !strings.Contains(out, says) {
+			t.Errorf("restore does not say %q:\n%s", says, out)
+		}
+	}
+	below := refusal{t: t, code: 1, says: "tidegate era open", data: other, run: quiet(t)}
+	below.of(serveArgs(other)...)
+	below.of(serveArgs(other, "--anchor", "none")...)
+	below.of("seed", "--data", other, "--participants", "30")
+	if a := verify(t, other); a.OK || a.Findings[0].Check != "anchor" {
+		t.Fatalf("verify: %+v", a)
+	}
+	// A backup of it carries that on.
+	again := filepath.Join(t.TempDir(), "again")
+	must(t, "backup", "--data", other, "--to", again)
+	third := filepath.Join(t.TempDir(), "third")
+	var told struct {
+		Hash    string
+		Anchors []struct{ Anchor, State string }
+	}
+	if err := json.Unmarshal([]byte(must(t, "restore", "--from", again, "--data", third, "--json")), &told); err != nil {
+		t.Fatal(err)
+	}
+	if len(told.Hash) != 64 || len(told.Anchors) != 2 || told.Anchors[0].State != "unread" || told.Anchors[1].State != "below" {
+		t.Errorf("restore --json: %+v", told)
+	}
+	must(t, "era", "open", "--data", other, "--reason", "the newer copy is lost")
+	if there(other) {
+		t.Error("anchors.json outlives the era")
+	}
+	server.Start(t, server.Options{Serve: true, Data: other}).Stop()
+	clean(t, other)
+
+	// An anchor that cannot be read leaves the question open.
+	away := anchors(t, data)
+	if err := os.Rename(away, away+".away"); err != nil {
+		t.Fatal(err)
+	}
+	unknown := filepath.Join(t.TempDir(), "unknown")
+	if out := must(t, "restore", "--from", backup, "--data", unknown); !strings.Contains(out, "Checked against no anchor") || !strings.Contains(out, file(unknown)) {
+		t.Errorf("an anchor that is away:\n%s", out)
+	}
+	s = server.Start(t, server.Options{Serve: true, Data: unknown})
+	if !strings.Contains(s.Output(), "an anchor of before the restore could not be read") {
+		t.Error(s.Output())
+	}
+	s.Stop()
+	if err := os.Rename(away+".away", away); err != nil {
+		t.Fatal(err)
+	}
+	below.data = unknown
+	below.of(serveArgs(unknown)...)
+
+	// A backup that is too old to name its anchors.
+	if err := os.Remove(file(early)); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, "restore", "--from", early, "--data", filepath.Join(t.TempDir(), "old")); !strings.Contains(out, "Checked against no anchor, the backup names none") {
+		t.Error(out)
+	}
+	// Anchors that were configured are named as well.
+	named := filepath.Join(t.TempDir(), "named")
+	must(t, "backup", "--data", data, "--to", named, "--anchor", "some.anchor", "--anchor", "https://anchors.example.org/1")
+	b, err := os.ReadFile(file(named))
+	if err != nil || !strings.Contains(string(b), "https://anchors.example.org/1") || !regexp.MustCompile(`"/.*/some\.anchor"`).Match(b) {
+		t.Errorf("%v\n%s", err, b)
+	}
 }
 
 // quiet runs the command and drops the log's lines, which some commands print
