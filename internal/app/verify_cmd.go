@@ -2,15 +2,11 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
@@ -186,114 +182,4 @@ func rebuildFor(j journal.Journal) verify.Rebuild {
 		})
 		return hash, err
 	}
-}
-
-type verifyReceiptCmd struct {
-	File   string `arg:"" help:"File with the receipt's text, or - for standard input. The JSON answer to a report will do too."`
-	Keys   string `help:"What GET /v1/keys answered, or tidegate keys list --json printed." required:"" type:"path"`
-	Root   string `help:"Fingerprint of the root key, as you got it when the trial began." required:""`
-	Report string `help:"File with the report's exact bytes as sent: proves that this is what was received." type:"path"`
-	JSON   bool   `help:"Print JSON."`
-}
-
-// Help shows an example.
-func (verifyReceiptCmd) Help() string {
-	return help(`Needs no server and no data folder. Exit code 0: the receipt proves what it says; 1: it does not.`, "tidegate verify receipt receipt.txt --keys keys.json --root 1f0c… --report report.json")
-}
-
-// maxReceiptFile bounds what is read: a receipt inside an answer is far smaller.
-const maxReceiptFile = 1 << 20
-
-// Run checks one receipt.
-func (c verifyReceiptCmd) Run(con *console) error {
-	text, err := c.read(con)
-	if err != nil {
-		return err
-	}
-	keysJSON, err := os.ReadFile(filepath.Clean(c.Keys))
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	keys, err := receipt.ParseKeys(keysJSON, c.Root)
-	if err != nil {
-		return err
-	}
-	r, err := receipt.Parse(text)
-	if err != nil {
-		return err
-	}
-	if err := r.Check(keys); err != nil {
-		return err
-	}
-	matches := ""
-	if c.Report != "" {
-		body, err := os.ReadFile(filepath.Clean(c.Report))
-		if err != nil {
-			return fmt.Errorf("report: %w", err)
-		}
-		if !r.MatchesBody(body) {
-			return errors.New("the receipt is genuine, but it was not given for these bytes: the report was changed, or it is another one")
-		}
-		matches = "these are the bytes that were received"
-	}
-	return c.print(con, r, matches)
-}
-
-func (c verifyReceiptCmd) read(con *console) (string, error) {
-	in := con.in
-	if c.File != "-" {
-		f, err := os.Open(filepath.Clean(c.File))
-		if err != nil {
-			return "", fmt.Errorf("receipt: %w", err)
-		}
-		defer f.Close() //nolint:errcheck // only read
-		in = f
-	}
-	b, err := io.ReadAll(io.LimitReader(in, maxReceiptFile))
-	if err != nil {
-		return "", fmt.Errorf("receipt: %w", err)
-	}
-	text := strings.TrimSpace(string(b))
-	var answer struct {
-		Receipt string `json:"receipt"`
-	}
-	if strings.HasPrefix(text, "{") && json.Unmarshal(b, &answer) == nil && answer.Receipt != "" {
-		text = answer.Receipt
-	}
-	return text, nil
-}
-
-func (c verifyReceiptCmd) print(con *console, r *receipt.Receipt, matches string) error {
-	f, err := r.Fact()
-	if err != nil {
-		return err
-	}
-	if c.JSON {
-		return con.printJSON(map[string]any{
-			"valid": true, "kind": f.Kind.String(), "trialId": f.Trial, "patientId": f.Subject, "reportId": f.ID,
-			"completedAt": f.OccurredAt, "receivedAt": f.ReceivedAt, "committedAt": r.Header.CommittedAt(), "durability": r.Class.String(),
-			"keyId": r.KeyID.String(), "run": r.Header.Run.String(), "n": r.Header.N, "index": r.Index, "reportMatches": matches != "",
-		})
-	}
-	con.printf("valid: a certified key signed that this fact is durable (%s)\n", r.Class)
-	con.printf("%-12s %s\n", "fact", f.Kind)
-	for _, line := range [][2]string{
-		{"trial", f.Trial},
-		{"patient", f.Subject},
-		{"report", f.ID.String()},
-		{"by", f.Actor.Type.String() + " " + f.Actor.ID + " " + f.Actor.Device},
-		{"completedAt", f.OccurredAt.Format(time.RFC3339Nano)},
-		{"receivedAt", f.ReceivedAt.Format(time.RFC3339Nano)},
-		{"committedAt", r.Header.CommittedAt().Format(time.RFC3339Nano)},
-		{"frame", fmt.Sprintf("run %s n %d, fact %d of %d", r.Header.Run, r.Header.N, r.Index+1, r.Header.Count)},
-		{"key", r.KeyID.String()},
-	} {
-		con.printf("%-12s %s\n", line[0], line[1])
-	}
-	if matches != "" {
-		con.printf("%-12s %s\n", "bytes", matches)
-	} else {
-		con.printf("%-12s not compared: give --report FILE with what was sent\n", "bytes")
-	}
-	return nil
 }
