@@ -50,7 +50,7 @@ test-all: ## everything: test, lint, race everywhere, long and root tests (about
 # One package at a time: these tests measure time-outs and kill processes, so they need the machine to themselves.
 .PHONY: test-long
 test-long: go ## only the long tests under test/ (crash, power loss, …), skips printed with their reason
-	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -p 1 -v -timeout 20m ./test/...
+	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -p 1 -v -timeout 20m ./test/... ./internal/journal/sqlitejournal
 
 .PHONY: crash
 crash: go ## kill a loaded server KILLS times (default 200) and audit after each
