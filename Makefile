@@ -57,7 +57,8 @@ crash: go ## kill a loaded server KILLS times (default 200) and audit after each
 	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 0 -run TestKills ./test/crash $(ARGS)
 
 .PHONY: lint
-lint: lint-tools ## golangci-lint with .golangci.yml, and the modules' checksums
+lint: lint-tools ## golangci-lint with .golangci.yml, and the modules: tidy, checksums
+	$(GO) mod tidy -diff
 	$(GO) mod verify
 	$(LINTER) run ./...
 	$(LINTER) run --build-tags faultpoints ./internal/fault/...
