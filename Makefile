@@ -40,7 +40,7 @@ test: go ## vet and the quick tests, a few minutes (RACE=auto|all|off)
 
 # CI runs this and nothing else. Cheap checks come first, so that a mistake is told early.
 .PHONY: test-all
-test-all: ## everything: test, lint, race everywhere, long and root tests (about 20 minutes)
+test-all: ## everything: test, lint, race everywhere, long and root tests (about 15 minutes)
 	$(MAKE) test
 	sh test/services/install.sh
 	$(MAKE) lint

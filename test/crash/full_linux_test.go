@@ -25,11 +25,21 @@ func TestDiskFull(t *testing.T) {
 			d := newDisk(t, "ext4", 400) // above the default floor when it is empty
 			w := newWorld(t, d.dir)
 			w.crowd.start(24)
+			defer func() {
+				if t.Failed() {
+					t.Log(w.crowd)
+				}
+			}()
 			s := w.start("TIDEGATE_INTAKE_DISKFLOORMB="+c.floor, "TIDEGATE_INTAKE_WAITLIMIT=4s", "TIDEGATE_INTAKE_REMEMBER=0")
 			eventually(t, 10*time.Second, "reports are taken", func() bool { return w.crowd.acked.Load() > 200 })
 			d.fill(c.left)
 			filled := time.Now()
-			eventually(t, 30*time.Second, "reports are refused for want of room", func() bool { return w.crowd.refused.Load() > 50 })
+			// On a disk that is full to the last byte a commit may fail in a way that leaves
+			// its outcome open: then the phones of that frame hear "unknown", and those
+			// who come while it is repeated are refused.
+			eventually(t, 60*time.Second, "reports are not taken for want of room", func() bool {
+				return w.crowd.refused.Load() > 50 || (c.left == 0 && w.crowd.refused.Load()+w.crowd.unknown.Load() > 50)
+			})
 			told := time.Since(filled)
 			time.Sleep(time.Second)
 			ok, state := journalState(s)
