@@ -3,7 +3,6 @@ package app
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/receipt"
 )
 
@@ -159,15 +157,14 @@ func bulkReceipt(answer []byte, line int) (*receipt.Receipt, error) {
 		case shared == nil || l.Frame != frame:
 			return nil, fmt.Errorf("line %d of the answer is of a frame whose proof is not before it: the file was cut or changed", n)
 		}
-		salt, err1 := base64.RawURLEncoding.DecodeString(l.Salt)
-		envelope, err2 := base64.RawURLEncoding.DecodeString(l.Envelope)
-		if err1 != nil || err2 != nil || len(salt) != epro.SaltBytes {
+		own, err := receipt.DecodeLine(l.Salt, l.Envelope)
+		if err != nil {
 			return nil, fmt.Errorf("line %d of the answer is damaged", n)
 		}
 		if l.Line == line {
 			at = len(lines)
 		}
-		lines = append(lines, receipt.Line{Envelope: envelope, Salt: epro.Salt(salt)})
+		lines = append(lines, own)
 	}
 	if err := in.Err(); err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)

@@ -3,14 +3,12 @@ package load
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/receipt"
 )
 
@@ -71,10 +69,8 @@ func (b *bulkLines) line(l *bulkLine) {
 	}
 	switch {
 	case l.Status == "accepted" && l.Frame == b.frame:
-		salt, err1 := base64.RawURLEncoding.DecodeString(l.Salt)
-		envelope, err2 := base64.RawURLEncoding.DecodeString(l.Envelope)
-		if err1 == nil && err2 == nil && len(salt) == epro.SaltBytes {
-			b.lines = append(b.lines, receipt.Line{Envelope: envelope, Salt: epro.Salt(salt)})
+		if own, err := receipt.DecodeLine(l.Salt, l.Envelope); err == nil {
+			b.lines = append(b.lines, own)
 			b.at = append(b.at, k)
 		}
 		a.what = wrongReceipt // until its frame's end

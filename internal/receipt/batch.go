@@ -1,6 +1,7 @@
 package receipt
 
 import (
+	"encoding/base64"
 	"fmt"
 
 	"github.com/tidegate/tidegate/internal/epro"
@@ -55,6 +56,20 @@ func (s *Signed) Batch(from, to int) Batch {
 type Line struct {
 	Envelope []byte
 	Salt     epro.Salt
+}
+
+// DecodeLine reads a fact's own part as an answer spells it, in unpadded
+// base64url. What the envelope says is for [Receipt.Check] to judge.
+func DecodeLine(salt, envelope string) (Line, error) {
+	s, err := unb64(salt, epro.SaltBytes)
+	if err != nil {
+		return Line{}, fmt.Errorf("%w: salt %w", ErrReceipt, err)
+	}
+	e, err := unb64(envelope, base64.RawURLEncoding.DecodedLen(len(envelope)))
+	if err != nil {
+		return Line{}, fmt.Errorf("%w: envelope %w", ErrReceipt, err)
+	}
+	return Line{Envelope: e, Salt: epro.Salt(s)}, nil
 }
 
 // Receipts gives each of the neighbouring facts, in order, its receipt. They
