@@ -14,8 +14,6 @@ import (
 	"github.com/tidegate/tidegate/internal/vault/sqlitevault"
 )
 
-func joinClose(err, closing error) error { return errors.Join(err, closing) }
-
 type backupCmd struct {
 	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	To   string `help:"Folder for the backup; must not exist, or be empty." required:"" type:"path"`
@@ -63,7 +61,7 @@ func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
 	if err != nil {
 		return err
 	}
-	err = joinClose(v.CopyTo(ctx, filepath.Join(c.To, fileVault)), v.Close())
+	err = errors.Join(v.CopyTo(ctx, filepath.Join(c.To, fileVault)), v.Close())
 	if err != nil {
 		return fmt.Errorf("copy the vault: %w", err)
 	}
@@ -74,7 +72,7 @@ func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
 	con.progress("copying the journal")
 	err = j.CopyTo(ctx, filepath.Join(c.To, fileJournal))
 	con.progressDone()
-	if err = joinClose(err, j.Close()); err != nil {
+	if err = errors.Join(err, j.Close()); err != nil {
 		return fmt.Errorf("copy the journal: %w", err)
 	}
 	j, err = sqlitejournal.Open(ctx, filepath.Join(c.To, fileJournal), sqlitejournal.Options{ReadOnly: true})
@@ -82,7 +80,7 @@ func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
 		return fmt.Errorf("the copy cannot be read back: %w", err)
 	}
 	end, err := j.End(ctx, shard)
-	if err = joinClose(err, j.Close()); err != nil {
+	if err = errors.Join(err, j.Close()); err != nil {
 		return fmt.Errorf("the copy cannot be read back: %w", err)
 	}
 	if c.JSON {
@@ -127,7 +125,7 @@ func syncFolder(dir string) error {
 	if err != nil {
 		return err
 	}
-	return joinClose(d.Sync(), d.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
 type restoreCmd struct {
@@ -184,7 +182,7 @@ func (c restoreCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	tables, err := rebuildTables(ctx, con, f)
-	if err = joinClose(err, f.close()); err != nil {
+	if err = errors.Join(err, f.close()); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -163,5 +164,5 @@ func withNode(ctx context.Context, con *console, data string, create bool, what 
 	if err != nil {
 		return err
 	}
-	return joinClose(f(ctx, n), n.close(context.WithoutCancel(ctx)))
+	return errors.Join(f(ctx, n), n.close(context.WithoutCancel(ctx)))
 }

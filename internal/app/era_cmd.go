@@ -51,7 +51,7 @@ func (c eraOpenCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	return joinClose(c.open(ctx, con, n), n.close(context.WithoutCancel(ctx)))
+	return errors.Join(c.open(ctx, con, n), n.close(context.WithoutCancel(ctx)))
 }
 
 func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {

@@ -69,7 +69,7 @@ func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []recei
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = joinClose(err, tables.Close()) }()
+	defer func() { err = errors.Join(err, tables.Close()) }()
 	facts, err := tables.Keys(ctx)
 	if err != nil {
 		return nil, err

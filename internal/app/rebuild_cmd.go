@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -30,7 +31,7 @@ func (c rebuildCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	out, err := rebuildTables(ctx, con, f)
-	if err = joinClose(err, f.close()); err != nil {
+	if err = errors.Join(err, f.close()); err != nil {
 		return err
 	}
 	if c.JSON {

@@ -183,7 +183,7 @@ func compareRestored(ctx context.Context, dir string, u usedAnchors) (_ []anchor
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = joinClose(err, j.Close()) }()
+	defer func() { err = errors.Join(err, j.Close()) }()
 	out := []anchorFinding{}
 	for _, a := range anchors {
 		f := anchorFinding{Anchor: a.String(), State: "held"}

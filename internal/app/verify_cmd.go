@@ -82,12 +82,12 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = joinClose(err, j.Close()) }()
+	defer func() { err = errors.Join(err, j.Close()) }()
 	in.Journal = j
 	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(c.Data, fileStore))
 	switch {
 	case err == nil:
-		defer func() { err = joinClose(err, tables.Close()) }()
+		defer func() { err = errors.Join(err, tables.Close()) }()
 		in.Tables = tables
 		if !c.NoRebuild {
 			in.Rebuild = rebuildFor(j)
