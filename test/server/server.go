@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -58,6 +59,7 @@ func Binary(t testing.TB, tags string) string {
 		}
 		buildIn = dir
 	}
+	lookAtSources(t)
 	path := filepath.Join(buildIn, "tidegate-"+tags)
 	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "./cmd/tidegate")
 	cmd.Dir = Root(t)
@@ -67,6 +69,23 @@ func Binary(t testing.TB, tags string) string {
 	}
 	built[tags] = path
 	return path
+}
+
+// lookAtSources looks at every file that the binary is built from, so that go
+// test knows them: it forgets a cached result when a file that the test looked
+// at has changed, and cannot see what a build in another process read.
+func lookAtSources(t testing.TB) {
+	t.Helper()
+	for _, dir := range []string{"cmd", "internal", "go.mod"} {
+		if err := filepath.WalkDir(filepath.Join(Root(t), dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				_, err = os.Stat(path)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // CleanUp removes the binaries; call it at the end of TestMain.
