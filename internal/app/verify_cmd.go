@@ -93,7 +93,7 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 			in.Rebuild = rebuildFor(j)
 		}
 	case errors.Is(err, os.ErrNotExist):
-		con.note("there are no tables, so dispositions and books are not checked; a server, or `tidegate rebuild`, makes them")
+		con.note("there are no tables, so every report is pending, and dispositions and books are not checked; a server, or `tidegate rebuild`, makes them")
 	default:
 		return err
 	}

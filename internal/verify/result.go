@@ -155,8 +155,8 @@ func (r *Result) WriteText(out io.Writer) error {
 		line("duplicates", r.Duplicates)
 		line("conflicts", r.Conflicts)
 		line("quarantined", r.Quarantined)
-		line("pending", r.Pending)
 	}
+	line("pending", r.Pending)
 	line("erased", r.Erased)
 	if r.Acks != nil {
 		line("acks", r.Acks.Lines)

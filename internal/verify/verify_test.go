@@ -36,3 +36,26 @@ func TestSoundJournalHasNoFindings(t *testing.T) {
 		t.Errorf("json: %s", &js)
 	}
 }
+
+// Between the two renames of a rebuild, or when store.db was deleted, there are
+// no tables: nothing has passed a report then, so all of them are pending.
+func TestWithoutTablesAllIsPending(t *testing.T) {
+	w := newWorld(t)
+	w.fill()
+	with := everything
+	with.tables, with.rebuild = false, false
+	res := w.audit(w.journalPath(), with)
+	if !res.OK() || res.TablesChecked {
+		t.Fatalf("tables checked: %v, findings:%s", res.TablesChecked, list(res))
+	}
+	if b := res.Books; b.Accepted != 16 || b.Pending != 16 || b.Recorded+b.Duplicates+b.Conflicts+b.Quarantined != 0 {
+		t.Errorf("books %+v", b)
+	}
+	var text bytes.Buffer
+	if err := res.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "pending      16") || strings.Contains(text.String(), "recorded") {
+		t.Errorf("text:\n%s", &text)
+	}
+}

@@ -259,6 +259,7 @@ func (w *shardWalk) fact(ctx context.Context, at place, e *journal.Entry, acked 
 		if w.books != nil {
 			return w.books.report(ctx, w, at, &env, flags)
 		}
+		b.Pending++ // no tables: nothing has passed it
 		return nil
 	}
 	if e.Erased {
