@@ -20,9 +20,10 @@ import (
 // `tidegate config doc` prints them. Values come from the defaults, then the
 // file, then the environment, then flags. Secrets are files it names.
 type Config struct {
-	Data  string `yaml:"data" doc:"Data folder: journal.db, store.db, vault.db, keys/ and LOCK."`
+	Data  string `yaml:"data" doc:"Data folder: keys/ and LOCK, and on one machine journal.db, store.db and vault.db."`
 	HTTP  string `yaml:"http" doc:"Address of the public API."`
 	Admin string `yaml:"admin" doc:"Address of the admin listener: health, metrics, status, profiles. Keep it off the internet."`
+	RPC   string `yaml:"rpc" doc:"Address of the Trial service (gRPC), for other services of the site. 'none': it is not served."`
 
 	Anchors []string `yaml:"anchors" doc:"Where checkpoints are written, outside the data folder: file paths or http(s) URLs. Empty: one file beside the data folder. 'none': no anchor, and a cut tail of the journal goes unseen."`
 
@@ -31,6 +32,13 @@ type Config struct {
 	Limits  LimitsConfig  `yaml:"limits"`
 	Durable DurableConfig `yaml:"durability"`
 	Log     LogConfig     `yaml:"log"`
+
+	Postgres PostgresConfig `yaml:"postgres"`
+	Etcd     EtcdConfig     `yaml:"etcd"`
+	Trial    TrialConfig    `yaml:"trial"`
+	RPCTLS   RPCTLSConfig   `yaml:"rpcTLS"`
+	Tracing  TracingConfig  `yaml:"tracing"`
+	Ship     ShipConfig     `yaml:"ship"`
 }
 
 // TLSConfig is how phones reach the public listener.
@@ -62,7 +70,7 @@ type LimitsConfig struct {
 
 // DurableConfig is what an acknowledgement must at least survive.
 type DurableConfig struct {
-	Require string `yaml:"require" doc:"Refuse to start on a journal of a weaker class: demo or local-fsync."`
+	Require string `yaml:"require" doc:"Refuse to start on a journal of a weaker class: demo, local-fsync, or sync-replica for PostgreSQL with a synchronous standby."`
 }
 
 // LogConfig is the form of the log.
@@ -75,7 +83,7 @@ type LogConfig struct {
 func NewDefaultConfig() Config {
 	in, gate := intake.NewDefaultConfig(), gateway.NewDefaultConfig()
 	return Config{
-		Data: "data", HTTP: "127.0.0.1:8080", Admin: "127.0.0.1:8082",
+		Data: "data", HTTP: "127.0.0.1:8080", Admin: "127.0.0.1:8082", RPC: "127.0.0.1:8081",
 		TLS: TLSConfig{MinVersion: "1.3"},
 		Intake: IntakeConfig{
 			MaxFacts: in.MaxFacts, MaxBytes: in.MaxBytes, MaxAge: in.MaxAge, WaitLimit: in.WaitLimit, Remember: in.Remember,
@@ -84,6 +92,11 @@ func NewDefaultConfig() Config {
 		Limits:  LimitsConfig{Connections: gate.MaxConnections, Handshakes: gate.MaxHandshakes, Bulk: gate.MaxBulks},
 		Durable: DurableConfig{Require: "local-fsync"},
 		Log:     LogConfig{Format: "text", Level: "info"},
+
+		Postgres: PostgresConfig{Connections: 8, ConnectTimeout: 5 * time.Second, StatementTimeout: 10 * time.Second},
+		Etcd:     EtcdConfig{Key: "tidegate/trial.rpc", Election: "tidegate/projector", DialTimeout: 5 * time.Second},
+		Trial:    TrialConfig{Timeout: 2 * time.Second, MaxConcurrent: 256, Rate: 1000, Burst: 1000, Shedding: true},
+		Tracing:  TracingConfig{Ratio: 1},
 	}
 }
 
@@ -155,6 +168,7 @@ func (c *Config) Validate() error {
 	if _, err := logLevel(c.Log.Level); err != nil {
 		bad("log.level", "must be debug, info, warn or error")
 	}
+	c.validateCluster(bad)
 	if errs == nil {
 		return nil
 	}
@@ -169,13 +183,17 @@ func (c *Config) Validate() error {
 // CheckFiles reads the files that the configuration names and a listener
 // needs, so that a wrong one is told before anything is made.
 func (c *Config) CheckFiles() error {
-	if c.TLS.Cert == "" && c.TLS.Key == "" {
-		return nil
+	for name, pair := range map[string][2]string{
+		"tls": {c.TLS.Cert, c.TLS.Key}, "rpcTLS": {c.RPCTLS.Cert, c.RPCTLS.Key}, "etcd": {c.Etcd.Cert, c.Etcd.CertKey},
+	} {
+		if pair[0] == "" && pair[1] == "" {
+			continue
+		}
+		if _, err := tls.LoadX509KeyPair(pair[0], pair[1]); err != nil {
+			return fmt.Errorf("%s: the certificate %s and the key %s cannot be used: %w; give a PEM chain and the key it was made for", name, pair[0], pair[1], err)
+		}
 	}
-	if _, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key); err != nil {
-		return fmt.Errorf("tls: the certificate %s and the key %s cannot be used: %w; give a PEM chain and the key it was made for", c.TLS.Cert, c.TLS.Key, err)
-	}
-	return nil
+	return c.checkClusterFiles()
 }
 
 // Warnings are legal settings that an operator may not want, with the reason.
@@ -201,7 +219,7 @@ func (c *Config) Warnings() []string {
 	if c.Intake.WaitLimit > 25*time.Second {
 		w = append(w, "intake.waitLimit: over 25s the HTTP server's own write time-out comes first and the phone gets no answer at all")
 	}
-	return w
+	return append(w, c.clusterWarnings()...)
 }
 
 func loopback(host string) bool {

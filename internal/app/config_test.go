@@ -49,8 +49,12 @@ func TestPrintedConfigIsTheDefaults(t *testing.T) {
 			t.Fatalf("config %s: %v", c, err)
 		}
 		want := app.NewDefaultConfig()
-		if len(got.Anchors) == 0 {
-			got.Anchors = want.Anchors // an empty list is no list
+		for list, none := range map[*[]string][]string{
+			&got.Anchors: want.Anchors, &got.Etcd.Endpoints: want.Etcd.Endpoints, &got.Trial.Endpoints: want.Trial.Endpoints, &got.Ship.To: want.Ship.To,
+		} {
+			if len(*list) == 0 {
+				*list = none // an empty list is no list
+			}
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("config %s: %+v, want %+v", c, got, want)
@@ -106,10 +110,13 @@ func TestConfigRefusals(t *testing.T) {
 		}
 	}
 	for env, says := range map[string]string{
-		"TIDEGATE_INTAKE_MAXFACTS=7.5": "TIDEGATE_INTAKE_MAXFACTS: must be a whole number",
-		"TIDEGATE_INTAKE_MAXAGE=7":     "TIDEGATE_INTAKE_MAXAGE: must be a duration",
-		"TIDEGATE_DATTA=x":             "TIDEGATE_DATTA is not a setting",
-		"TIDEGATE_=x":                  "is not a setting",
+		"TIDEGATE_INTAKE_MAXFACTS=7.5":                   "TIDEGATE_INTAKE_MAXFACTS: must be a whole number",
+		"TIDEGATE_INTAKE_MAXAGE=7":                       "TIDEGATE_INTAKE_MAXAGE: must be a duration",
+		"TIDEGATE_DATTA=x":                               "TIDEGATE_DATTA is not a setting",
+		"TIDEGATE_TRIAL_SHEDDING=yess":                   "TIDEGATE_TRIAL_SHEDDING: must be true or false",
+		"TIDEGATE_TRACING_RATIO=half":                    "TIDEGATE_TRACING_RATIO: must be a number",
+		"TIDEGATE_POSTGRES_URL=postgres://u:hunter2@h/d": "TIDEGATE_POSTGRES_URL holds a password",
+		"TIDEGATE_=x":                                    "is not a setting",
 	} {
 		if _, err := app.LoadConfig("", []string{env}); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", env, err)
@@ -141,6 +148,24 @@ func TestValidateNamesEverySetting(t *testing.T) {
 		"durability.require": func(c *app.Config) { c.Durable.Require = "best-effort" },
 		"log.format":         func(c *app.Config) { c.Log.Format = "xml" },
 		"log.level":          func(c *app.Config) { c.Log.Level = "loud" },
+
+		"rpc":                       func(c *app.Config) { c.RPC = "0.0.0.0:8081" },
+		"postgres.url":              func(c *app.Config) { c.Postgres.URL = "host=db user=u" },
+		"postgres.vaultURL":         func(c *app.Config) { c.Postgres.URL, c.Postgres.VaultURL = "postgres://h/d", "postgres://h" },
+		"postgres":                  func(c *app.Config) { c.Postgres.JournalURL, c.Postgres.VaultURL = "postgres://h/d", "postgres://h/d" },
+		"postgres.connections":      func(c *app.Config) { c.Postgres.Connections = 1 },
+		"postgres.connectTimeout":   func(c *app.Config) { c.Postgres.ConnectTimeout = 0 },
+		"postgres.statementTimeout": func(c *app.Config) { c.Postgres.StatementTimeout = 0 },
+		"etcd":                      func(c *app.Config) { c.Etcd.User = "root" },
+		"etcd.endpoints":            func(c *app.Config) { c.Etcd.Endpoints = []string{"http://etcd"} },
+		"etcd.dialTimeout":          func(c *app.Config) { c.Etcd.DialTimeout = 0 },
+		"trial":                     func(c *app.Config) { c.Trial.Rate = -1 },
+		"trial.endpoints":           func(c *app.Config) { c.Trial.Endpoints = []string{"trial:8081"} },
+		"trial.advertise":           func(c *app.Config) { c.Trial.Advertise = "trial" },
+		"trial.timeout":             func(c *app.Config) { c.Trial.Timeout = 0 },
+		"rpcTLS":                    func(c *app.Config) { c.RPCTLS.Cert, c.RPCTLS.Key = "c", "k" },
+		"tracing.endpoint":          func(c *app.Config) { c.Tracing.Endpoint = "localhost:4318" },
+		"tracing.ratio":             func(c *app.Config) { c.Tracing.Ratio = 1.5 },
 	} {
 		c := app.NewDefaultConfig()
 		change(&c)
@@ -164,6 +189,13 @@ func TestWarnings(t *testing.T) {
 		"durability.require: ": func(c *app.Config) { c.Durable.Require = "demo" },
 		"intake.burst: ":       func(c *app.Config) { c.Intake.Burst = 0 },
 		"intake.waitLimit: ":   func(c *app.Config) { c.Intake.WaitLimit = time.Minute },
+
+		"postgres.url: reports":       func(c *app.Config) { c.Postgres.URL = "postgres://u@db/t?sslmode=disable" },
+		"postgres.url: sslmode=requi": func(c *app.Config) { c.Postgres.URL = "postgres://u@db/t?sslmode=require" },
+		"postgres.storeURL: holds":    func(c *app.Config) { c.Postgres.StoreURL = "postgres://u:p@localhost/t" },
+		"postgres.statementTimeout: ": func(c *app.Config) { c.Postgres.URL, c.Postgres.StatementTimeout = "postgres:///t", time.Minute },
+		"etcd.endpoints: ":            func(c *app.Config) { c.Etcd.Endpoints = []string{"etcd:2379"} },
+		"tracing.endpoint: ":          func(c *app.Config) { c.Tracing.Endpoint = "http://otel:4318" },
 	} {
 		c := app.NewDefaultConfig()
 		change(&c)

@@ -3,10 +3,13 @@ package app
 import (
 	"fmt"
 	"io"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/internal/postgres"
 )
 
 // setting is one leaf of Config, found by reflection so that the file, the
@@ -59,6 +62,12 @@ func overlayEnvironment(c *Config, environ []string) error {
 		if err := s.set(text); err != nil {
 			return fmt.Errorf("environment variable %s: %w", name, err)
 		}
+		// Environments are read by others: /proc, crash reports, child processes.
+		if u, err := url.Parse(text); err == nil && postgres.IsURL(text) {
+			if _, has := u.User.Password(); has || u.Query().Has("password") {
+				return fmt.Errorf("environment variable %s holds a password: put it into a file and name that with TIDEGATE_POSTGRES_PASSWORDFILE", name)
+			}
+		}
 	}
 	return nil
 }
@@ -68,7 +77,23 @@ func (s setting) set(text string) error {
 	case string:
 		s.value.SetString(text)
 	case []string:
-		s.value.Set(reflect.ValueOf(strings.Split(text, ",")))
+		var list []string
+		if text != "" {
+			list = strings.Split(text, ",")
+		}
+		s.value.Set(reflect.ValueOf(list))
+	case bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("must be true or false")
+		}
+		s.value.SetBool(b)
+	case float64:
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return fmt.Errorf("must be a number, such as 0.1")
+		}
+		s.value.SetFloat(f)
 	case time.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
@@ -90,10 +115,11 @@ func (s setting) set(text string) error {
 func (s setting) text() string {
 	switch v := s.value.Interface().(type) {
 	case []string:
-		if len(v) == 0 {
-			return "[]"
+		quoted := make([]string, len(v))
+		for i := range v {
+			quoted[i] = strconv.Quote(v[i])
 		}
-		return "[" + strings.Join(v, ", ") + "]"
+		return "[" + strings.Join(quoted, ", ") + "]"
 	case string:
 		if v == "" || strings.ContainsAny(v, ":#{}[],") {
 			return strconv.Quote(v)
