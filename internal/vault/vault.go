@@ -43,10 +43,21 @@ type Vault interface {
 	// Schema says which migrations the data has and which this program knows.
 	Schema(ctx context.Context) (Schema, error)
 
+	// Export returns every credential in the order of their ids, as of one
+	// moment. There are at most some thousands.
+	Export(ctx context.Context) ([]Credential, error)
+
+	// Import keeps what another vault exported, revoked credentials too, all or
+	// none. It is for a vault that holds nothing: one that holds exactly these
+	// is nil, so that a call of unknown outcome can be repeated, and one that
+	// holds anything else is ErrNotEmpty.
+	Import(ctx context.Context, all []Credential) error
+
 	// CopyTo writes a consistent copy, as of one moment, to a new file with
 	// mode 0600; others go on reading and writing. An existing file is never
 	// replaced (ErrExists). The copy is durable, complete, and appears under
-	// its name only then.
+	// its name only then. Its form is the adapter's: the vault's own file, or
+	// where there is none what [ReadCopy] reads.
 	CopyTo(ctx context.Context, path string) error
 
 	// Close ends the use of the vault. Calls in progress finish or fail.
@@ -102,6 +113,7 @@ type Schema struct {
 var (
 	ErrNotFound = errors.New("not in the vault")
 	ErrExists   = errors.New("exists already")
+	ErrNotEmpty = errors.New("the vault holds other credentials already")
 )
 
 // OpenError says why a vault cannot be used and what to do about it, in one

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/vault"
@@ -61,23 +62,29 @@ func (v *Vault) Credentials(ctx context.Context, q vault.CredentialQuery) ([]vau
 		query = "SELECT " + columns + " FROM staff_credential WHERE staff_id = ? AND id > ? ORDER BY id LIMIT ?"
 		args = []any{q.StaffID, q.After, q.Limit}
 	}
-	rows, err := v.read.QueryContext(ctx, query, args...)
+	page, err := list(ctx, v.read, query, args...)
+	return page, wrap("list credentials", err)
+}
+
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+func list(ctx context.Context, q querier, query string, args ...any) ([]vault.Credential, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, wrap("list credentials", err)
+		return nil, err
 	}
 	defer rows.Close()
-	var list []vault.Credential
+	var all []vault.Credential
 	for rows.Next() {
 		c, err := scan(rows)
 		if err != nil {
-			return nil, wrap("list credentials", err)
+			return nil, err
 		}
-		list = append(list, c)
+		all = append(all, c)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, wrap("list credentials", err)
-	}
-	return list, nil
+	return all, rows.Err()
 }
 
 // RevokeCredential notes when a credential was revoked; the first time counts.
@@ -100,6 +107,39 @@ func (v *Vault) RevokeStaff(ctx context.Context, staffID string, at time.Time) (
 	}
 	n, err := result.RowsAffected()
 	return int(n), wrap("revoke a staff member's credentials", err)
+}
+
+// Export returns every credential.
+func (v *Vault) Export(ctx context.Context) ([]vault.Credential, error) {
+	all, err := list(ctx, v.read, "SELECT "+columns+" FROM staff_credential ORDER BY id")
+	return all, wrap("export", err)
+}
+
+// Import keeps all of the credentials in a vault that holds nothing.
+func (v *Vault) Import(ctx context.Context, all []vault.Credential) error {
+	all, err := vault.Importable(all)
+	if err != nil {
+		return wrap("import", err)
+	}
+	return wrap("import", v.inTx(ctx, func(tx *sql.Tx) error {
+		kept, err := list(ctx, tx, "SELECT "+columns+" FROM staff_credential ORDER BY id")
+		switch {
+		case err != nil:
+			return err
+		case slices.Equal(kept, all):
+			return nil
+		case len(kept) > 0:
+			return vault.ErrNotEmpty
+		}
+		for _, c := range all {
+			revoked := sql.NullInt64{Int64: c.Revoked.UnixMilli(), Valid: !c.Revoked.IsZero()}
+			if _, err := tx.ExecContext(ctx, "INSERT INTO staff_credential ("+columns+") VALUES (?, ?, ?, ?, ?, ?)",
+				c.ID, c.StaffID, c.SecretHash[:], c.Created.UnixMilli(), c.Expires.UnixMilli(), revoked); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
 }
 
 // Schema says which migrations the file has and which this program knows.

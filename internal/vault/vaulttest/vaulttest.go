@@ -17,8 +17,9 @@ import (
 	"github.com/tidegate/tidegate/internal/vault"
 )
 
-// Opener opens the vault at a path, and makes it there if it is new. The suite
-// closes what it opens.
+// Opener opens the vault at a path, and makes it there if it is new. Where a
+// copy lies at the path, what is opened has its content. The suite closes what
+// it opens.
 type Opener func(ctx context.Context, path string) (vault.Vault, error)
 
 // Run runs the suite.
@@ -38,6 +39,9 @@ func Run(t *testing.T, open Opener) {
 		{"cancelled calls", testCancelled},
 		{"copy", testCopy},
 		{"copy while writing", testCopyWhileWriting},
+		{"export and import", testImport},
+		{"import again", testImportAgain},
+		{"import refuses", testImportRefuses},
 		{"schema", testSchema},
 	}
 	for _, test := range tests {
