@@ -11,6 +11,8 @@ RACE     ?= auto
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -X main.version=$(VERSION)
 LINTER   := bin/tools/golangci-lint
+# go-zero links the whole Kubernetes client unless told not to: twice the binary, for a discovery that is not used.
+TAGS     := no_k8s
 
 # The product has no cgo. Only the race detector asks for a C compiler, and tools/test.sh sets that itself.
 export CGO_ENABLED := 0
@@ -27,7 +29,7 @@ go:
 
 .PHONY: build
 build: go ## build bin/tidegate (static, no cgo)
-	$(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/tidegate ./cmd/tidegate
+	$(GO) build -tags '$(TAGS)' -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/tidegate ./cmd/tidegate
 
 .PHONY: run
 run: build ## start a demo trial in data/demo and print requests to paste (ARGS=…)
@@ -35,8 +37,8 @@ run: build ## start a demo trial in data/demo and print requests to paste (ARGS=
 
 .PHONY: test
 test: go ## vet and the quick tests, a few minutes (RACE=auto|all|off)
-	$(GO) vet ./...
-	@GO='$(GO)' sh tools/test.sh '$(RACE)'
+	$(GO) vet -tags '$(TAGS)' ./...
+	@GO='$(GO)' TAGS='$(TAGS)' sh tools/test.sh '$(RACE)'
 
 # CI runs this and nothing else. Cheap checks come first, so that a mistake is told early.
 .PHONY: test-all
@@ -50,18 +52,18 @@ test-all: ## everything: test, lint, race everywhere, long and root tests (about
 # One package at a time: these tests measure time-outs and kill processes, so they need the machine to themselves.
 .PHONY: test-long
 test-long: go ## only the long tests under test/ (crash, power loss, …), skips printed with their reason
-	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -p 1 -v -timeout 20m ./test/... ./internal/journal/sqlitejournal
+	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -tags '$(TAGS)' -count=1 -p 1 -v -timeout 20m ./test/... ./internal/journal/sqlitejournal
 
 .PHONY: crash
 crash: go ## kill a loaded server KILLS times (default 200) and audit after each
-	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 0 -run TestKills ./test/crash $(ARGS)
+	TIDEGATE_LONG=1 TIDEGATE_KILLS=$(KILLS) $(GO) test -tags '$(TAGS)' -count=1 -v -timeout 0 -run TestKills ./test/crash $(ARGS)
 
 .PHONY: lint
 lint: lint-tools ## golangci-lint with .golangci.yml, and the modules: tidy, checksums
 	$(GO) mod tidy -diff
 	$(GO) mod verify
 	$(LINTER) run ./...
-	$(LINTER) run --build-tags faultpoints ./internal/fault/...
+	$(LINTER) run --build-tags faultpoints,$(TAGS) ./internal/fault/...
 
 .PHONY: lint-tools
 lint-tools: go $(LINTER) ## build the linter into bin/tools (once, about two minutes)
@@ -73,17 +75,17 @@ $(LINTER): tools/go.mod tools/go.sum
 
 .PHONY: bench
 bench: build ## measure gateway, bare handler and the original design side by side
-	$(GO) run ./bench $(ARGS)
+	$(GO) run -tags '$(TAGS)' ./bench $(ARGS)
 
 .PHONY: cover
 cover: go ## coverage of internal/ by its tests: cover.out, cover.html, total printed
-	$(GO) test -coverpkg=./internal/... -coverprofile=cover.out ./internal/...
+	$(GO) test -tags '$(TAGS)' -coverpkg=./internal/... -coverprofile=cover.out ./internal/...
 	$(GO) tool cover -html=cover.out -o cover.html
 	@$(GO) tool cover -func=cover.out | tail -n 1
 
 .PHONY: fuzz
 fuzz: go ## run every fuzz target for FUZZTIME (default 20s) each
-	@GO='$(GO)' sh tools/fuzz.sh '$(FUZZTIME)'
+	@GO='$(GO)' TAGS='$(TAGS)' sh tools/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: generate
 generate: go ## run the go:generate lines (their output is kept in the repository)

@@ -10,7 +10,7 @@ for file in $(grep -rl --include='*_test.go' '^func Fuzz' internal test bench cm
 	for name in $(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$file"); do
 		found=1
 		echo "== $name ($(dirname "$file"))"
-		"$go" test -run '^$' -fuzz "^$name\$" -fuzztime "$time" "./$(dirname "$file")"
+		"$go" test -tags "${TAGS:-no_k8s}" -run '^$' -fuzz "^$name\$" -fuzztime "$time" "./$(dirname "$file")"
 	done
 done
 [ "$found" = 1 ] || echo "No fuzz targets found."

@@ -35,15 +35,15 @@ func (f *folder) journalThere() error {
 // checkTables compares the last frame of the tables with the journal. Tables
 // that are behind are fine; tables that saw another or a longer journal would
 // be projected on as if nothing was wrong, and reports would go unseen.
-func (f *folder) checkTables(ctx context.Context) error {
-	last, err := f.store.LastFrame(ctx, shard)
+func (n *node) checkTables(ctx context.Context) error {
+	last, err := n.store.LastFrame(ctx, shard)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("compare the tables with the journal: %w", err)
 	}
-	records, err := f.journal.Read(ctx, shard, last.Position-1, 1)
+	records, err := n.journal.Read(ctx, shard, last.Position-1, 1)
 	var gap *journal.GapError
 	if err != nil && !errors.As(err, &gap) {
 		return fmt.Errorf("compare the tables with the journal: %w", err)
@@ -53,12 +53,12 @@ func (f *folder) checkTables(ctx context.Context) error {
 			return nil // a frame that is damaged is not another one: verify names it
 		}
 	}
-	end, err := f.journal.End(ctx, shard)
+	end, err := n.journal.End(ctx, shard)
 	if err != nil {
 		return fmt.Errorf("compare the tables with the journal: %w", err)
 	}
 	return fmt.Errorf("%w: they saw a frame at position %d that it does not have (it ends at %d), so acknowledged reports may be missing: "+
-		"put the newer journal back; if this one is right, run: tidegate rebuild --data %s", errOtherTables, last.Position, end.Position, f.dir)
+		"put the newer journal back; if this one is right, run: tidegate rebuild --data %s", errOtherTables, last.Position, end.Position, n.dir)
 }
 
 // remakeOtherTables throws tables away that do not belong to the journal; the
@@ -75,7 +75,7 @@ func (n *node) remakeOtherTables(ctx context.Context) error {
 	if err := sqlitestore.Remove(n.path(fileStore)); err != nil {
 		return fmt.Errorf("remove tables that are not of this journal: %w", err)
 	}
-	if err := n.openStore(ctx); err != nil {
+	if n.store, err = n.openTables(ctx); err != nil {
 		return err
 	}
 	return projector.Rebuild(ctx, n.journal, n.store, shard, projector.Options{Logger: n.log}, nil)

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +11,6 @@ import (
 	"syscall"
 
 	"github.com/tidegate/tidegate/internal/auth"
-	"github.com/tidegate/tidegate/internal/fault"
-	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
-	"github.com/tidegate/tidegate/internal/store"
-	"github.com/tidegate/tidegate/internal/store/sqlitestore"
-	"github.com/tidegate/tidegate/internal/vault"
-	"github.com/tidegate/tidegate/internal/vault/sqlitevault"
 )
 
 // Files of a data folder.
@@ -32,16 +25,14 @@ const (
 // shard is the only one of a data folder.
 const shard = 0
 
-// folder is a data folder that this process holds the lock of.
+// folder is what every process has of its own: a data folder that it holds the
+// lock of, with the keys. On one machine journal, tables and vault lie in it too.
 type folder struct {
-	dir     string
-	log     *slog.Logger
-	lock    *lock
-	keys    *auth.Keys
-	journal *sqlitejournal.Journal
-	store   *sqlitestore.Store
-	vault   vault.Vault
-	fresh   bool // made by this process
+	dir   string
+	log   *slog.Logger
+	lock  *lock
+	keys  *auth.Keys
+	fresh bool // made by this process
 }
 
 // ErrNoFolder says that there is no data folder yet.
@@ -123,112 +114,13 @@ func (f *folder) loadKeys(create bool) (err error) {
 	return err
 }
 
-// open opens journal, tables and vault. The lock is held. check looks at journal
-// and tables, and may refuse them before the vault is touched.
-func (f *folder) open(ctx context.Context, check func(context.Context) error) error {
-	err := f.openAll(ctx, check)
-	if err != nil && f.full() {
-		// SQLite says no more than "I/O error" when it finds no room for its -shm.
-		return fmt.Errorf("the disk of %s is full: make room and start again (%w)", f.dir, err)
-	}
-	return err
-}
+// close gives the lock back.
+func (f *folder) close() error { return f.lock.release() }
 
 // full says whether the folder's disk has no room for even one frame.
 func (f *folder) full() bool {
 	free, err := diskFree(f.dir)
 	return err == nil && free < 1<<20
-}
-
-func (f *folder) openAll(ctx context.Context, check func(context.Context) error) error {
-	if err := f.journalThere(); err != nil {
-		return err
-	}
-	if err := f.keepWAL(); err != nil {
-		return err
-	}
-	fault.Point(fault.StartRecovery)
-	var err error
-	if f.journal, err = sqlitejournal.Open(ctx, f.path(fileJournal), sqlitejournal.Options{Logger: f.log}); err != nil {
-		return err
-	}
-	if err := f.openStore(ctx); err != nil {
-		return err
-	}
-	if err := check(ctx); err != nil {
-		return err
-	}
-	// A vault that is missing beside a journal with facts was lost, not never made.
-	end, err := f.journal.End(ctx, shard)
-	if err != nil {
-		return err
-	}
-	v, err := sqlitevault.Open(ctx, f.path(fileVault), sqlitevault.Options{Create: end.Position == 0})
-	if err != nil {
-		return err // f.vault stays nil: a nil *Vault in it would not be
-	}
-	f.vault = v
-	return nil
-}
-
-// openStore opens the tables. Those of another layout, or damaged ones, are made
-// again from the journal: they hold nothing of their own.
-func (f *folder) openStore(ctx context.Context) error {
-	path := f.path(fileStore)
-	s, err := f.tryStore(ctx)
-	switch {
-	case errors.Is(err, store.ErrLayout):
-		f.log.Warn("the tables have another layout: they are made again from the journal", "path", path)
-		if err := sqlitestore.Remove(path); err != nil {
-			return fmt.Errorf("remove tables of another layout: %w", err)
-		}
-		s, err = f.tryStore(ctx)
-	case sqlitestore.Damaged(err):
-		f.log.Warn("the tables are damaged: they are put aside and made again from the journal; look at the disk", "path", path, "aside", path+suffixDamaged, "error", err)
-		if err := f.putTablesAside(); err != nil {
-			return fmt.Errorf("put damaged tables aside: %w", err)
-		}
-		s, err = f.tryStore(ctx)
-	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, sqlitestore.ErrForeign) {
-		return err
-	}
-	if err != nil && f.full() {
-		return err // told by open
-	}
-	if err != nil {
-		return fmt.Errorf("%w. The tables hold nothing of their own and can be made again: tidegate rebuild --data %s", err, f.dir)
-	}
-	f.store = s
-	return nil
-}
-
-// tryStore opens the tables and reads how far they are, which is where most
-// damage shows.
-func (f *folder) tryStore(ctx context.Context) (*sqlitestore.Store, error) {
-	s, err := sqlitestore.Open(ctx, f.path(fileStore))
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.LastFrame(ctx, shard); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// close closes all, even if one fails, and gives the lock back last.
-func (f *folder) close() error {
-	var errs []error
-	if f.vault != nil {
-		errs = append(errs, f.vault.Close())
-	}
-	if f.store != nil {
-		errs = append(errs, f.store.Close())
-	}
-	if f.journal != nil {
-		errs = append(errs, f.journal.Close())
-	}
-	return errors.Join(append(errs, f.lock.release())...)
 }
 
 // copyFile copies a file durably; a copy that exists is an error.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/auth"
@@ -15,9 +16,12 @@ import (
 )
 
 type keysCmd struct {
-	List   keysListCmd   `cmd:"" help:"List the signing keys."`
-	Rotate keysRotateCmd `cmd:"" help:"Make a new signing key and sign with it from now on."`
-	Retire keysRetireCmd `cmd:"" help:"Retire a signing key that is no longer used, or was stolen."`
+	List    keysListCmd    `cmd:"" help:"List the signing keys."`
+	Rotate  keysRotateCmd  `cmd:"" help:"Make a new signing key and sign with it from now on."`
+	Retire  keysRetireCmd  `cmd:"" help:"Retire a signing key that is no longer used, or was stolen."`
+	Init    keysInitCmd    `cmd:"" help:"Make a root folder for many processes on PostgreSQL."`
+	Issue   keysIssueCmd   `cmd:"" help:"Write the keys of one process of many, with a signing key of its own."`
+	Install keysInstallCmd `cmd:"" help:"Copy issued keys, as they are mounted, into a data folder."`
 }
 
 type keysListCmd struct {
@@ -36,32 +40,57 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
+	issued, err := keys.Issued()
+	if err != nil {
+		return err
+	}
 	certs, err := certificatesOf(ctx, c.Data, keys)
 	if err != nil {
 		return err
+	}
+	if !exists(filepath.Join(c.Data, fileJournal)) {
+		con.note("%s has no journal, and only a journal tells which keys are retired: ask GET /v1/keys of a gateway for that", c.Data)
 	}
 	if c.JSON {
 		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs...))
 	}
 	con.printf("root     %s\n", keys.Fingerprint())
-	current := keys.Signer().KeyID().String()
+	states := map[string]string{keys.Signer().KeyID().String(): "in use"}
+	for _, i := range issued {
+		states[i.Certificate.KeyID] = "issued to " + i.Name
+	}
 	for _, k := range certs {
-		state := "certified"
+		state := states[k.KeyID]
 		switch {
 		case k.Retired != nil:
-			state = "retired " + time.Unix(k.Retired.At, 0).UTC().Format(time.RFC3339) + ", " + k.Retired.Reason
-		case k.KeyID == current:
-			state = "in use"
+			state = strings.TrimSpace("retired " + time.Unix(k.Retired.At, 0).UTC().Format(time.RFC3339) + ", " + k.Retired.Reason + "  " + state)
+		case state == "":
+			state = "certified"
 		}
 		con.printf("signing  %s  since %s  %s\n", k.KeyID, time.Unix(k.NotBefore, 0).UTC().Format(time.RFC3339), state)
 	}
 	return nil
 }
 
-// certificatesOf are the certificates of a folder's keys, with their
-// retirements. Those are facts, so without tables there is no answer rather
-// than one that hides a stolen key.
+// certificatesOf are the certificates of a folder's keys and of those it issued,
+// with their retirements. Those are facts, so beside a journal there is no
+// answer without tables, rather than one that hides a stolen key. A root folder
+// without a journal can only tell what it certified.
 func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []receipt.Certificate, err error) {
+	var certs receipt.Certificates
+	own := func() ([]receipt.Certificate, error) {
+		issued, err := keys.Issued()
+		for _, c := range keys.Certificates() {
+			certs.Add(c)
+		}
+		for _, i := range issued {
+			certs.Add(i.Certificate)
+		}
+		return certs.List(), err
+	}
+	if !exists(filepath.Join(dir, fileJournal)) {
+		return own()
+	}
 	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(dir, fileStore))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s has no tables, and only they tell which keys are retired: tidegate rebuild --data %s", dir, dir)
@@ -74,16 +103,12 @@ func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []recei
 	if err != nil {
 		return nil, err
 	}
-	var certs receipt.Certificates
 	for _, f := range facts {
 		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
 			return nil, err
 		}
 	}
-	for _, c := range keys.Certificates() {
-		certs.Add(c)
-	}
-	return certs.List(), nil
+	return own()
 }
 
 type keysRotateCmd struct {

@@ -23,6 +23,7 @@ import (
 // write without a server run one too, without listeners.
 type node struct {
 	*folder
+	storage
 	cfg       Config
 	intake    *intake.Intake
 	projector *projector.Projector
@@ -339,12 +340,12 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	if err := f.open(ctx, func(ctx context.Context) error { return check(n, ctx) }); err != nil {
+	if err := n.openSQLite(ctx, func(ctx context.Context) error { return check(n, ctx) }); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	n.projector = projector.New(f.journal, f.store, shard, projector.Options{Logger: log})
+	n.projector = projector.New(n.journal, n.store, shard, projector.Options{Logger: log})
 	if err := n.start(ctx, roles); err != nil {
-		return nil, errors.Join(err, f.close())
+		return nil, errors.Join(err, n.storage.close(), f.close())
 	}
 	for _, w := range warnings {
 		log.Warn("an unwise setting", "warning", w) // not before: a refusal to start is to stand alone
@@ -354,5 +355,5 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 
 // close stops the roles and closes the folder.
 func (n *node) close(ctx context.Context) error {
-	return errors.Join(n.stopAll(ctx), n.folder.close())
+	return errors.Join(n.stopAll(ctx), n.storage.close(), n.folder.close())
 }

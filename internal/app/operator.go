@@ -135,8 +135,28 @@ func (n *node) retireKey(ctx context.Context, in retireRequest) (keyAnswer, erro
 	if err != nil {
 		return keyAnswer{}, err
 	}
+	if err := n.tellIssued(ctx, in.KeyID); err != nil {
+		return keyAnswer{}, err
+	}
 	retire := registry.Command{Kind: epro.KindKeyRetired, ID: seedID("key.retired", in.KeyID, in.Reason), Actor: systemActor("keys"), Body: r}
 	return keyAnswer{in.KeyID}, n.applied(ctx, retire, "exists")
+}
+
+// tellIssued writes the certificate of a key that was issued and whose process
+// may never have started: a retirement counts only after it.
+func (n *node) tellIssued(ctx context.Context, keyID string) error {
+	issued, err := n.keys.Issued()
+	if err != nil {
+		return err
+	}
+	for _, i := range issued {
+		if i.Certificate.KeyID != keyID {
+			continue
+		}
+		add := registry.Command{Kind: epro.KindKeyAdded, ID: seedID("key.added", keyID), Actor: systemActor("keys"), Body: i.Certificate}
+		return n.applied(ctx, add, "exists")
+	}
+	return nil
 }
 
 // control serves the operations below /control/ of the admin listener.

@@ -60,12 +60,14 @@ func rebuildTables(ctx context.Context, con *console, f *folder) (out rebuilt, e
 	if err := f.keepWAL(); err != nil {
 		return out, err
 	}
-	if f.journal, err = sqlitejournal.Open(ctx, f.path(fileJournal), sqlitejournal.Options{Logger: f.log}); err != nil {
+	j, err := sqlitejournal.Open(ctx, f.path(fileJournal), sqlitejournal.Options{Logger: f.log})
+	if err != nil {
 		return out, err
 	}
+	defer func() { err = errors.Join(err, j.Close()) }()
 	start := time.Now()
 	err = sqlitestore.Build(ctx, f.path(fileStore), func(s store.Store) error {
-		if err := projector.Rebuild(ctx, f.journal, s, shard, projector.Options{Logger: f.log}, func(done, total journal.Position) {
+		if err := projector.Rebuild(ctx, j, s, shard, projector.Options{Logger: f.log}, func(done, total journal.Position) {
 			con.progress("projecting: frame %d of %d, %s", done, total, time.Since(start).Round(time.Second))
 		}); err != nil {
 			return err

@@ -194,7 +194,7 @@ func (s *server) serve(ctx context.Context) error {
 	stopPublic()
 	err := errors.Join(cause, <-publicDone, s.stopAll(limit))
 	stopAdmin()
-	err = errors.Join(err, <-adminDone, s.folder.close())
+	err = errors.Join(err, <-adminDone, s.storage.close(), s.folder.close())
 	if err == nil {
 		s.log.Info("stopped cleanly")
 	}

@@ -54,7 +54,7 @@ func goList(t *testing.T, args ...string) []byte {
 // TestDependencyRule checks every package of the module, in the ordinary build
 // and in the one with fault points.
 func TestDependencyRule(t *testing.T) {
-	for _, tags := range []string{"", "faultpoints"} {
+	for _, tags := range []string{"no_k8s", "no_k8s,faultpoints"} {
 		t.Run("tags="+tags, func(t *testing.T) {
 			dec := json.NewDecoder(bytes.NewReader(goList(t, "-e", "-tags", tags,
 				"-json=ImportPath,Name,CgoFiles,Imports,TestImports,XTestImports", "./...")))
