@@ -30,6 +30,8 @@ const (
 	tagMAC        = "tidegate-token-key-v1"
 	tagMACRetired = "tidegate-token-key-retired-v1"
 	tagMeaning    = "tidegate-meaning-key-v1"
+	tagBundle     = "tidegate-bundle-v1"
+	tagIssued     = "tidegate-issued-key-v1"
 
 	checkTag   = "tidegate-key-file-v1"
 	checkBytes = 8
@@ -85,6 +87,9 @@ type keyFile struct {
 	payload, check []byte
 }
 
+// anyLength is the length of a payload that ends with a name.
+const anyLength = -1
+
 // readKeyFile reads one key file. The tag must be one of those given, which
 // also say how long each payload is.
 func readKeyFile(path string, want map[string]int) (*keyFile, error) {
@@ -115,7 +120,10 @@ func readKeyFile(path string, want map[string]int) (*keyFile, error) {
 		return nil, damaged
 	}
 	sealed, err := strictBase64.DecodeString(text)
-	if err != nil || len(sealed) != size+checkBytes {
+	if err == nil && size == anyLength {
+		size = len(sealed) - checkBytes
+	}
+	if err != nil || size < 0 || len(sealed) != size+checkBytes {
 		return nil, damaged
 	}
 	return &keyFile{path: path, tag: tag, payload: sealed[:size], check: sealed[size:]}, nil
@@ -210,9 +218,14 @@ func shellQuote(s string) string {
 }
 
 // writeKeyFile writes a key file so that it is durable under its name when it
-// returns nil: temporary file, fsync, rename, fsync of the folder. A file
-// that is half written never bears the name.
+// returns nil.
 func writeKeyFile(dir, tag, name string, root, payload []byte) error {
+	return writePrivate(dir, name, encodeKeyFile(tag, name, root, payload))
+}
+
+// writePrivate writes a file of this user's: temporary file, fsync, rename,
+// fsync of the folder. A file that is half written never bears the name.
+func writePrivate(dir, name string, content []byte) error {
 	path := filepath.Join(dir, name)
 	fail := func(err error) error { return fmt.Errorf("write key file %s: %w", path, err) }
 	temp := filepath.Join(dir, temporaryPrefix+name)
@@ -223,7 +236,7 @@ func writeKeyFile(dir, tag, name string, root, payload []byte) error {
 	if err != nil {
 		return fail(err)
 	}
-	_, err = f.Write(encodeKeyFile(tag, name, root, payload))
+	_, err = f.Write(content)
 	err = errors.Join(err, f.Chmod(0o600), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(temp, path)

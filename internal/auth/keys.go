@@ -43,6 +43,8 @@ type Keys struct {
 	// Every request reads the token keys: a list that is replaced, never changed.
 	token atomic.Pointer[tokenKeys]
 
+	name string // of whom these keys were issued to; "" in a root folder
+
 	mu      sync.RWMutex // guards what follows, and changes of the folder
 	signing []signingKey // ascending sequence
 	current int          // index of the key that signs
@@ -71,20 +73,26 @@ func InitKeys(dir string) (*Keys, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(dir, err)
 	}
-	parent, temp := filepath.Dir(dir), filepath.Join(filepath.Dir(dir), temporaryPrefix+filepath.Base(dir))
-	fail := func(err error) (*Keys, error) {
+	if err := makeFolder(dir, fillNewFolder); err != nil {
 		return nil, fmt.Errorf("make the keys of a new installation in %s: %w", dir, err)
 	}
+	return LoadKeys(dir)
+}
+
+// makeFolder makes a folder of keys in the place of dir, which does not exist or
+// is empty: complete and durable, or not at all.
+func makeFolder(dir string, fill func(temp string) error) error {
+	parent, temp := filepath.Dir(dir), filepath.Join(filepath.Dir(dir), temporaryPrefix+filepath.Base(dir))
 	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return fail(err)
+		return err
 	}
-	if err := os.RemoveAll(temp); err != nil { // of a first start that was killed: nothing ever used it
-		return fail(err)
+	if err := os.RemoveAll(temp); err != nil { // of a run that was killed: nothing ever used it
+		return err
 	}
 	if err := os.Mkdir(temp, 0o700); err != nil {
-		return fail(err)
+		return err
 	}
-	err := fillNewFolder(temp)
+	err := fill(temp)
 	if err == nil {
 		if err = os.Remove(dir); errors.Is(err, fs.ErrNotExist) { // an empty folder, surely
 			err = nil
@@ -94,12 +102,9 @@ func InitKeys(dir string) (*Keys, error) {
 		err = os.Rename(temp, dir)
 	}
 	if err != nil {
-		return fail(errors.Join(err, os.RemoveAll(temp)))
+		return errors.Join(err, os.RemoveAll(temp))
 	}
-	if err := syncDir(parent); err != nil {
-		return fail(err)
-	}
-	return LoadKeys(dir)
+	return syncDir(parent)
 }
 
 func fillNewFolder(dir string) error {
@@ -132,23 +137,30 @@ func newSecret() []byte {
 // writeSigningKey makes a signing key and its certificate in one file, so that
 // there is never the one without the other.
 func writeSigningKey(dir string, root ed25519.PrivateKey, seq uint32, now time.Time) (signingKey, error) {
-	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	key, payload, err := makeSigningKey(root, seq, now)
 	if err != nil {
 		return signingKey{}, err
+	}
+	return key, writeKeyFile(dir, tagSigning, signingFile(key.certificate.KeyID), root.Public().(ed25519.PublicKey), payload)
+}
+
+// makeSigningKey makes a signing key and its certificate, and the payload of
+// the file that holds both.
+func makeSigningKey(root ed25519.PrivateKey, seq uint32, now time.Time) (signingKey, []byte, error) {
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return signingKey{}, nil, err
 	}
 	cert := receipt.Certify(root, pub, now)
 	signature, err := strictBase64.DecodeString(cert.Certificate)
 	if err != nil {
-		return signingKey{}, fmt.Errorf("certificate of a new signing key: %w", err)
+		return signingKey{}, nil, fmt.Errorf("certificate of a new signing key: %w", err)
 	}
 	payload := binary.BigEndian.AppendUint32(nil, seq)
 	payload = binary.BigEndian.AppendUint64(payload, uint64(cert.NotBefore))
 	payload = append(payload, private.Seed()...)
 	payload = append(payload, signature...)
-	if err := writeKeyFile(dir, tagSigning, signingFile(cert.KeyID), root.Public().(ed25519.PublicKey), payload); err != nil {
-		return signingKey{}, err
-	}
-	return signingKey{seq: seq, signer: receipt.NewSigner(private), certificate: cert}, nil
+	return signingKey{seq: seq, signer: receipt.NewSigner(private), certificate: cert}, payload, nil
 }
 
 func signingFile(keyID string) string { return "signing-" + keyID + ".key" }
@@ -229,17 +241,20 @@ func (k *Keys) find(id receipt.KeyID) (int, error) {
 // key.retired fact. The reason is [receipt.RetiredRotated] or
 // [receipt.RetiredCompromised]. The key that signs now cannot be retired: a
 // new one takes over first. The file stays: its certificate is still needed.
+// A key that was issued ([Keys.Issue]) can be retired at any time: only its
+// holder knows whether it still signs, and refuses to start when it does.
 func (k *Keys) Retire(id receipt.KeyID, reason string) (receipt.Retirement, error) {
 	if reason != receipt.RetiredRotated && reason != receipt.RetiredCompromised {
 		return receipt.Retirement{}, fmt.Errorf("retire signing key %s: the reason must be %q or %q", id, receipt.RetiredRotated, receipt.RetiredCompromised)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	i, err := k.find(id)
-	if err != nil {
-		return receipt.Retirement{}, err
-	}
-	if i >= k.current {
+	i, unknown := k.find(id)
+	if unknown != nil {
+		if issued, err := k.hasIssued(id); err != nil || !issued {
+			return receipt.Retirement{}, errors.Join(unknown, err)
+		}
+	} else if i >= k.current {
 		return receipt.Retirement{}, fmt.Errorf("signing key %s is the current or a newer one: let a newer key take over first (tidegate keys rotate)", id)
 	}
 	root, err := k.rootKey()
@@ -260,7 +275,7 @@ func (k *Keys) RootOnline() error {
 func (k *Keys) rootKey() (ed25519.PrivateKey, error) {
 	f, err := readKeyFile(filepath.Join(k.dir, fileRoot), map[string]int{tagRoot: ed25519.SeedSize})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrRootOffline
+		return nil, k.offline()
 	}
 	if err != nil {
 		return nil, err

@@ -35,12 +35,21 @@ func LoadKeys(dir string) (*Keys, error) {
 		return nil, err
 	}
 	k.root = pub.payload
+	if k.name, err = k.bundleName(); err != nil {
+		return nil, err
+	}
 	if err := k.RootOnline(); err != nil && !errors.Is(err, ErrRootOffline) {
 		return nil, err
 	}
 	meaning, err := k.read(fileMeaning, map[string]int{tagMeaning: secretBytes})
 	if err != nil {
 		return nil, err
+	}
+	if k.name != "" && k.RootOnline() == nil {
+		return nil, &KeyFileError{
+			Path: filepath.Join(dir, fileRoot), Problem: "lies beside keys that were issued for " + k.name,
+			Remedy: "move it back to the root folder: a process that takes reports must not hold it",
+		}
 	}
 	k.meaning = [secretBytes]byte(meaning.payload)
 	entries, err := os.ReadDir(dir)

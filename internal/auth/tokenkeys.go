@@ -71,6 +71,9 @@ func (k *Keys) TokenKeys() []TokenKey {
 func (k *Keys) NewTokenKey() (id uint32, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.name != "" {
+		return 0, fmt.Errorf("make a token key: %w", k.offline())
+	}
 	keys := *k.token.Load()
 	id = uint32(len(keys)) + 1
 	if id > maxTokenKeys {
@@ -91,6 +94,9 @@ func (k *Keys) NewTokenKey() (id uint32, err error) {
 func (k *Keys) RetireTokenKey(id uint32) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.name != "" {
+		return fmt.Errorf("retire a token key: %w", k.offline())
+	}
 	keys := *k.token.Load()
 	switch {
 	case id == 0 || uint64(id) > uint64(len(keys)):
