@@ -51,7 +51,8 @@ const migrationLock = 0x7469646567617465
 // versions before and after. It refuses a newer one. Safe to run at once from
 // several processes: one does the work and the others wait for it.
 func (s Schema) Migrate(ctx context.Context, o Options) (from, to int64, err error) {
-	o.StatementTimeout = 0 // a migration takes as long as it takes
+	o.StatementTimeout = 0          // a migration takes as long as it takes
+	o.MaxConns = max(2, o.MaxConns) // one holds the lock while another works
 	pool, err := Open(ctx, o)
 	if err != nil {
 		return 0, 0, err
@@ -69,7 +70,14 @@ func (s Schema) Migrate(ctx context.Context, o Options) (from, to int64, err err
 		_, unlockErr := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(migrationLock))
 		err = errors.Join(err, unlockErr)
 	}()
-	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{s.Name}.Sanitize()); err != nil {
+	// Asked first: IF NOT EXISTS wants the right to make schemas even where there
+	// is nothing to make.
+	var there bool
+	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", s.Name).Scan(&there)
+	if err == nil && !there {
+		_, err = conn.Exec(ctx, "CREATE SCHEMA "+pgx.Identifier{s.Name}.Sanitize())
+	}
+	if err != nil {
 		return 0, 0, fmt.Errorf("migrate %s: %w", s.What, err)
 	}
 	db := stdlib.OpenDBFromPool(pool)

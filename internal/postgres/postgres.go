@@ -98,9 +98,17 @@ func Redact(text string) string {
 	if err != nil || u.Host == "" {
 		return "the value given" // it may be anything, also a password
 	}
-	u.User = url.User(u.User.Username())
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "***")
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	q, secret := u.Query(), false
+	for key := range q {
+		if strings.Contains(strings.ToLower(key), "password") { // password, sslpassword
+			q.Set(key, "***")
+			secret = true
+		}
+	}
+	if secret {
 		u.RawQuery = q.Encode()
 	}
 	return u.Redacted()
