@@ -115,6 +115,8 @@ var testLibraries = []string{
 	"go.uber.org/goleak",
 	"github.com/pb33f/libopenapi",
 	"github.com/pb33f/libopenapi-validator",
+	"github.com/Shopify/toxiproxy/v2",
+	"github.com/rs/zerolog", // asked for by toxiproxy
 }
 
 // longFiles are the Go files that may exceed maxLines, each with its reason.
