@@ -40,6 +40,16 @@ func (v Version) with(shard uint32, at journal.Position, mark uint64) Version {
 	return v
 }
 
+// before says whether a version is behind another in any shard.
+func (v Version) before(w Version) bool {
+	for i := 0; i < len(w); i += 2 {
+		if v.Position(uint32(i/2)) < journal.Position(w[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // of says whether a version is one of so many shards.
 func (v Version) of(shards uint32) bool { return len(v) == 2*int(shards) && shards > 0 }
 

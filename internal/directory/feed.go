@@ -12,14 +12,21 @@ import (
 	"github.com/tidegate/tidegate/internal/store"
 )
 
-// Timing and bounds of a feed.
-const (
-	pace       = 100 * time.Millisecond // between two looks at the tables while they move
-	firstRetry = 20 * time.Millisecond  // while the journal is ahead and the tables do not move,
-	idlePace   = time.Second            // doubling up to this
-	beat       = 5 * time.Second        // a sign of life at least so often
-	quietStep  = time.Second            // versions alone, without content, are told at most so often
+// timing is how often a feed looks and speaks.
+type timing struct {
+	pace       time.Duration // between two looks at the tables while they move
+	firstRetry time.Duration // while the journal is ahead and the tables do not move,
+	idlePace   time.Duration // doubling up to this
+	beat       time.Duration // a sign of life at least so often
+	quiet      time.Duration // versions alone, without content, are told at most so often
+}
 
+var usualTiming = timing{
+	pace: 100 * time.Millisecond, firstRetry: 20 * time.Millisecond, idlePace: time.Second, beat: 5 * time.Second, quiet: time.Second,
+}
+
+// Bounds of a feed.
+const (
 	chunk     = 1000   // things in a change: about 150 KB
 	maxKept   = 16_384 // things kept for subscribers that are a little behind
 	maxSteps  = 1024   // changes kept for them
@@ -38,6 +45,7 @@ type Feed struct {
 	store   store.Reader
 	log     *slog.Logger
 	shards  uint32
+	timing  timing
 
 	mu       sync.Mutex
 	follower *follower // nil while nobody follows
@@ -48,7 +56,7 @@ func NewFeed(j journal.Journal, r store.Reader, log *slog.Logger) *Feed {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{journal: j, store: r, log: log, shards: j.Properties().Shards}
+	return &Feed{journal: j, store: r, log: log, shards: j.Properties().Shards, timing: usualTiming}
 }
 
 // Follow implements [Source]. It ends with an error when the journal or the

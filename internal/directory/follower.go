@@ -62,7 +62,7 @@ func (fo *follower) follow(ctx context.Context) error {
 		return err
 	}
 	fo.reset(at)
-	retry := firstRetry
+	retry := f.timing.firstRetry
 	for {
 		more, err := fo.await(ctx, at)
 		if err != nil {
@@ -82,9 +82,9 @@ func (fo *follower) follow(ctx context.Context) error {
 		pause := time.Duration(0)
 		switch {
 		case !slices.Equal(next, at):
-			pause, retry = pace, firstRetry
+			pause, retry = f.timing.pace, f.timing.firstRetry
 		case more: // the journal is ahead, the tables are not there yet
-			pause, retry = retry, min(2*retry, idlePace)
+			pause, retry = retry, min(2*retry, f.timing.idlePace)
 		}
 		at = next
 		if !sleep(ctx, pause) {
@@ -96,9 +96,9 @@ func (fo *follower) follow(ctx context.Context) error {
 // await returns when the journal has something new, which it then says, and
 // else after a beat.
 func (fo *follower) await(ctx context.Context, at Version) (more bool, err error) {
-	limit := beat
+	limit := fo.feed.timing.beat
 	if fo.feed.shards > 1 {
-		limit = pace // there is one wait for one shard
+		limit = fo.feed.timing.pace // there is one wait for one shard
 	}
 	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -161,7 +161,7 @@ func (fo *follower) tell(at Version, changes []Change) {
 	now := time.Now()
 	if len(changes) == 0 {
 		quiet := now.Sub(fo.told)
-		if quiet < quietStep || quiet < beat && slices.Equal(at, fo.toldUpTo) {
+		if quiet < fo.feed.timing.quiet || quiet < fo.feed.timing.beat && slices.Equal(at, fo.toldUpTo) {
 			return
 		}
 		changes = []Change{{Version: at, Done: true}}
