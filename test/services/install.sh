@@ -63,11 +63,6 @@ if [ -n "$missing" ]; then
 
 	echo "services: installing $missing"
 	export DEBIAN_FRONTEND=noninteractive
-	# A server of the machine's own is not wanted: the tests start private ones.
-	if ! [ -d /etc/postgresql-common ] && ! [ -e /etc/postgresql-common/createcluster.conf ]; then
-		mkdir -p /etc/postgresql-common
-		echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-	fi
 	# shellcheck disable=SC2086 # a list of package names
 	apt-get install -y -qq --no-install-recommends $missing >/dev/null 2>&1 || {
 		# Most often the package lists are old or absent.
