@@ -1,0 +1,51 @@
+package pgjournal_test
+
+import (
+	"testing"
+
+	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/journal/journaltest"
+	"github.com/tidegate/tidegate/internal/journal/pgjournal"
+	"github.com/tidegate/tidegate/internal/postgres"
+	"github.com/tidegate/tidegate/test/services"
+)
+
+func TestMain(m *testing.M) { services.Main(m) }
+
+func TestConformance(t *testing.T) {
+	pg := services.SharedPostgres(t)
+	spoilers, urls := map[journal.Journal]*spoiler{}, map[journal.Journal]string{}
+	open := func(t *testing.T, url string) journal.Journal {
+		s := &spoiler{}
+		j, err := pgjournal.OpenDialed(t.Context(), options(url), s.dial)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoilers[j], urls[j] = s, url
+		return j
+	}
+	journaltest.Run(t, journaltest.Adapter{
+		Open: func(t *testing.T) journal.Journal { return open(t, fresh(t, pg)) },
+		Reopen: func(t *testing.T, j journal.Journal) journal.Journal {
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return open(t, urls[j])
+		},
+		Faults: func(j journal.Journal) journaltest.Faults { return spoilers[j] },
+	})
+}
+
+func options(url string) pgjournal.Options {
+	return pgjournal.Options{Postgres: postgres.Options{URL: url}}
+}
+
+// fresh is a database with an empty journal.
+func fresh(t testing.TB, pg *services.PG) string {
+	t.Helper()
+	url := pg.NewDatabase(t)
+	if _, _, err := pgjournal.Migrate(t.Context(), postgres.Options{URL: url}); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
