@@ -21,6 +21,7 @@ type keysCmd struct {
 	Retire  keysRetireCmd  `cmd:"" help:"Retire a signing key that is no longer used, or was stolen."`
 	Init    keysInitCmd    `cmd:"" help:"Make a root folder for many processes on PostgreSQL."`
 	Issue   keysIssueCmd   `cmd:"" help:"Write the keys of one process of many, with a signing key of its own."`
+	Pack    keysPackCmd    `cmd:"" help:"Put issued keys into one file, for a secret store."`
 	Install keysInstallCmd `cmd:"" help:"Copy issued keys, as they are mounted, into a data folder."`
 }
 

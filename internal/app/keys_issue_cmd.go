@@ -139,7 +139,7 @@ func lockTarget(dir string) (unlock func() error, err error) {
 }
 
 type keysInstallCmd struct {
-	From string `help:"Issued keys: the folder that was issued to, or its keys/ as it is mounted." required:"" type:"path"`
+	From string `help:"Issued keys: the folder that was issued to, its keys/ as it is mounted, or a file of keys pack." required:"" type:"path"`
 	Data string `help:"Data folder of the process; made if it does not exist." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JSON bool   `help:"Print JSON."`
 }
@@ -178,4 +178,46 @@ func (c keysInstallCmd) Run(con *console) error {
 	}
 	con.printf("%s  signing key %s, %s\n", keys.Name(), id, what)
 	return nil
+}
+
+type keysPackCmd struct {
+	Data string `help:"Folder that keys were issued to." required:"" type:"path"`
+	To   string `help:"File to write, mode 0600." required:"" type:"path"`
+	JSON bool   `help:"Print JSON."`
+}
+
+// Help shows an example.
+func (keysPackCmd) Help() string {
+	return help(`Puts the issued keys of one process into one file, for a secret store that holds values by name (one value for each
+pod). keys install takes it. The file is as secret as the keys.`, "tidegate keys pack --data gateway-1 --to gateway-1.keys")
+}
+
+// Run packs keys.
+func (c keysPackCmd) Run(con *console) error {
+	keys, err := keysOf(c.Data)
+	if err != nil {
+		return err
+	}
+	pack, err := keys.Pack()
+	if err != nil {
+		return err
+	}
+	if err := writePrivateFile(c.To, pack); err != nil {
+		return fmt.Errorf("write %s: %w", c.To, err)
+	}
+	if c.JSON {
+		return con.printJSON(map[string]string{"name": keys.Name(), "keyId": keys.Signer().KeyID().String(), "file": c.To})
+	}
+	con.printf("%s  %s\n", keys.Name(), c.To)
+	return nil
+}
+
+// writePrivateFile writes a new file for this user alone.
+func writePrivateFile(path string, content []byte) error {
+	f, err := os.OpenFile(filepath.Clean(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -124,6 +124,17 @@ func TestKeysInstall(t *testing.T) {
 	if !second.Changed || second.KeyID != b.KeyID || second.Name != "trial-0" || second.Root != b.Root {
 		t.Errorf("%+v", second)
 	}
+	pack := filepath.Join(dir, "trial-0.keys")
+	mustRun(t, "keys", "pack", "--data", issued, "--to", pack)
+	if out := mustRun(t, "keys", "install", "--from", pack, "--data", data); !strings.Contains(out, "there already") {
+		t.Errorf("install of a pack of the same says %s", out)
+	}
+	if info, err := os.Stat(pack); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("pack: %v, %v", info.Mode(), err)
+	}
+	if _, errs, code := run(t, "keys", "pack", "--data", issued, "--to", pack); code != 1 || !strings.Contains(errs, "exists") {
+		t.Errorf("pack over a file: exit %d, %s", code, errs)
+	}
 	// Beside a process that serves from the folder nothing is exchanged under it.
 	held, err := app.TakeLock(data, "serve trial")
 	if err != nil {

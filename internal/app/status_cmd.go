@@ -18,6 +18,7 @@ import (
 type statusCmd struct {
 	Data  string `help:"Data folder: its LOCK says where the server's admin listener is." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Admin string `help:"Admin address to ask instead."`
+	Ready bool   `help:"Exit code 0 as soon as the server takes requests, whatever else is not well: for health checks of containers."`
 	JSON  bool   `help:"Print the server's JSON as it is."`
 }
 
@@ -63,7 +64,7 @@ func (c statusCmd) Run(ctx context.Context, con *console) error {
 	} else {
 		st.print(con)
 	}
-	if !st.well() {
+	if !st.well() && !(c.Ready && st.Ready) {
 		return errFindings
 	}
 	return nil

@@ -98,7 +98,7 @@ func (k *Keys) Usable(certs []receipt.Certificate) error {
 // many signing keys.
 const maxBundleFiles = 2 * maxTokenKeys
 
-// InstallKeys copies issued keys to the folder to, for this user alone, whoever
+// InstallKeys copies issued keys, a folder of them or what [PackKeys] made of it, to the folder to, for this user alone, whoever
 // owns them where they are mounted (secrets of a container engine belong to
 // root, or are links). Keys of the same name that are there already are
 // replaced if they are older; any others are not touched. changed says whether
@@ -201,8 +201,12 @@ func same(a, b []rawFile) bool {
 	return slices.EqualFunc(a, b, func(x, y rawFile) bool { return x.name == y.name && bytes.Equal(x.content, y.content) })
 }
 
-// bundleFiles reads the key files of a folder, whoever owns them, by name.
+// bundleFiles reads the key files of a folder, or of a pack, whoever owns them,
+// by name.
 func bundleFiles(dir string) ([]rawFile, error) {
+	if info, err := os.Stat(dir); err == nil && info.Mode().IsRegular() {
+		return readPack(dir)
+	}
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
 		return nil, err

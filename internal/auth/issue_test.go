@@ -412,3 +412,48 @@ func TestInstallRefusesOlderKeys(t *testing.T) {
 		t.Error("the newer keys are gone")
 	}
 }
+
+// One file for a secret store holds all of a folder of issued keys.
+func TestPack(t *testing.T) {
+	root, _ := newKeys(t)
+	dir := filepath.Join(t.TempDir(), "keys")
+	issue(t, root, dir, "gateway-0")
+	issue(t, root, dir, "gateway-0")
+	pack, err := load(t, dir).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(content string) string {
+		path := filepath.Join(t.TempDir(), "gateway-0")
+		if err := os.WriteFile(path, []byte(content), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	to := filepath.Join(t.TempDir(), "keys")
+	if _, _, err := auth.InstallKeys(write(string(pack)), to); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names(t, dir) {
+		a, _ := os.ReadFile(filepath.Join(dir, name))
+		if b, _ := os.ReadFile(filepath.Join(to, name)); !bytes.Equal(a, b) {
+			t.Errorf("%s is another one", name)
+		}
+	}
+	if _, changed, err := auth.InstallKeys(dir, to); changed || err != nil {
+		t.Errorf("the folder holds something else than its pack: %v", err)
+	}
+	if _, err := root.Pack(); err == nil || !strings.Contains(err.Error(), "root folder") {
+		t.Errorf("the root folder was packed: %v", err)
+	}
+	lines := strings.SplitAfter(string(pack), "\n")
+	for what, content := range map[string]string{
+		"empty": "", "no head": strings.Join(lines[1:], ""), "cut": string(pack[:len(pack)-9]), "a line short": strings.Join(append(lines[:2:2], lines[3:]...), ""),
+		"a path": lines[0] + "../x.key y z\n", "a root key": string(pack) + "root.key tidegate-root-key-v1 AAAA\n", "a line twice": string(pack) + lines[1],
+		"long": strings.Repeat("x", 100<<20>>3),
+	} {
+		if _, _, err := auth.InstallKeys(write(content), filepath.Join(t.TempDir(), "keys")); err == nil {
+			t.Errorf("%s: installed", what)
+		}
+	}
+}

@@ -33,6 +33,7 @@ var commands = [][]string{
 	{"keys", "retire"},
 	{"keys", "init"},
 	{"keys", "issue"},
+	{"keys", "pack"},
 	{"keys", "install"},
 	{"era"},
 	{"era", "open"},
