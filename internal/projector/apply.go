@@ -42,7 +42,7 @@ func (a *applier) apply(tx store.Tx, f *frame) error {
 	if f.position <= a.cursor.Position {
 		return a.stop(-1, "", fmt.Sprintf("the journal returned it after position %d", a.cursor.Position), ErrDamaged)
 	}
-	wrong, err := a.chain.follow(tx, f, a.cursor.Frames)
+	wrong, err := a.chain.follow(tx, f)
 	if err != nil {
 		return err
 	}

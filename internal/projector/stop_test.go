@@ -133,13 +133,6 @@ func TestStopsLoudly(t *testing.T) {
 			w.tell(w.report("T001", "P-1", w.newID(), 1))
 			return feed(a, w.next()), 2, -1
 		}, projector.ErrDamaged, "cites a header that is not in this shard"},
-		{"run says the journal was empty", func(w *world) (*fed, journal.Position, int) {
-			a := rulesFrame(w)
-			w.restart()
-			w.prev = epro.Digest{}
-			w.tell(w.report("T001", "P-1", w.newID(), 1))
-			return feed(a, w.next()), 2, -1
-		}, projector.ErrDamaged, "was empty"},
 		{"first frame cites something", func(w *world) (*fed, journal.Position, int) {
 			w.prev[0] = 1
 			return feed(rulesFrame(w)), 1, -1
@@ -214,6 +207,35 @@ func TestPanicInParsingHurtsOneReport(t *testing.T) {
 	if len(list) != 3 || list[0].Disposition != epro.Recorded || list[2].Disposition != epro.Recorded ||
 		list[1].Disposition != epro.Quarantined || list[1].Reasons[0] != epro.ReasonMalformed || list[1].Score != nil {
 		t.Errorf("reports are %+v", list)
+	}
+}
+
+// TestWritersAtOnce: processes that begin on an empty shard at the same time
+// each say that it was empty, and a later run may cite any frame before it.
+func TestWritersAtOnce(t *testing.T) {
+	w, s := newWorld(t), openStore(t)
+	w.seed(1) // the first run: it found nothing either
+	first := w.prev
+	one := w.run
+	w.restart()
+	w.prev = epro.Digest{}
+	w.tell(w.report("T001", "P-1", w.newID(), 1))
+	w.commit()
+	second, n := w.prev, w.n
+	two := w.run
+	w.run, w.n, w.prev = one, 1, first // the first goes on
+	w.tell(w.report("T001", "P-1", w.newID(), 2))
+	w.commit()
+	w.run, w.n, w.prev = two, n, second
+	w.tell(w.report("T001", "P-1", w.newID(), 3))
+	w.commit()
+	w.restart()
+	w.prev = first // not the last one: others came in between
+	w.tell(w.report("T001", "P-1", w.newID(), 4))
+	w.commit()
+	w.mustProject(s)
+	if list := reports(t, s, "T001"); len(list) != 4 {
+		t.Errorf("%d reports, want 4", len(list))
 	}
 }
 

@@ -92,7 +92,7 @@ func TestEachCheck(t *testing.T) {
 		"nothing":             {func(s *sketch) { s.frame(nil); s.frame(nil) }, nil},
 		"a second run":        {func(s *sketch) { s.frame(nil); s.frame(newRun(s.last.Hash())); s.frame(nil) }, nil},
 		"run behind nothing":  {func(s *sketch) { s.frame(nil); s.frame(newRun(epro.Digest{9})) }, []string{"chain@2"}},
-		"run on empty":        {func(s *sketch) { s.frame(nil); s.frame(newRun(epro.Digest{})) }, []string{"chain@2"}},
+		"run on empty":        {func(s *sketch) { s.frame(nil); s.frame(newRun(epro.Digest{})); s.frame(nil) }, nil},
 		"run without a start": {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.Run, h.N = journal.Run{2}, 3 }) }, []string{"chain@2"}},
 		"number left out":     {func(s *sketch) { s.frame(nil); s.frame(func(h *journal.Header) { h.N++ }); s.frame(nil) }, []string{"chain@2"}},
 		"number again":        {func(s *sketch) { s.frame(nil); s.frame(nil); s.j.frames = append(s.j.frames, s.j.frames[0]) }, []string{"chain@3"}},
@@ -127,6 +127,25 @@ func TestEachCheck(t *testing.T) {
 				t.Errorf("found %v, want %v:%s", got, c.want, list(res))
 			}
 		})
+	}
+}
+
+// TestWritersAtOnce: several processes may begin on an empty journal, and each
+// run then cites nothing. It is no finding, and a reader is told.
+func TestWritersAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.close()
+	for runs, notes := range map[int]int{1: 0, 2: 1, 3: 1} {
+		s := &sketch{world: w}
+		for i := range runs {
+			s.frame(func(h *journal.Header) { h.Run, h.N, h.Prev = journal.Run{byte(i + 1)}, 0, epro.Digest{} })
+			s.frame(nil)
+		}
+		res, err := verify.Run(t.Context(), verify.Input{Journal: s.j, MeaningKey: func(string) epro.MeaningKey { return w.meaning }})
+		w.must(err)
+		if !res.OK() || res.Runs != runs || len(res.Notes) != notes || notes == 1 && !strings.Contains(res.Notes[0], fmt.Sprintf("%d runs", runs)) {
+			t.Errorf("%d runs, of %d; notes %q, findings:%s", res.Runs, runs, res.Notes, list(res))
+		}
 	}
 }
 

@@ -189,6 +189,31 @@ func TestRepeatsAndOtherContent(t *testing.T) {
 	f.mustFail(t, "lost 0 altered 0 doubled 1")
 }
 
+// Two processes begin on an empty journal and write it in turn: each run says that it was empty. One that cites a frame which is not there does not pass.
+func TestWritersAtOnce(t *testing.T) {
+	f := newFolder(t)
+	one := *f.writer
+	two := one
+	two.head.Run[0] ^= 1
+	two.facts = 100 // other reports
+	j := f.open(t, sqlitejournal.Options{})
+	defer j.Close()
+	for range 3 {
+		for _, w := range []*writer{&one, &two} {
+			f.writer = w
+			f.add(t, j, 1, 2, 10)
+		}
+	}
+	f.mustPass(t, "frames 6", "acknowledged 12 reports 12")
+	three := one
+	three.head.Run[0] ^= 2
+	three.head.N = 0
+	three.head.Prev[0] ^= 1
+	f.writer = &three
+	f.add(t, j, 1, 1, 10)
+	f.mustFail(t, "frame 7: begins a run after a frame that is not in front of it")
+}
+
 func TestFactsThatAreNotReports(t *testing.T) {
 	f := newFolder(t)
 	w := f.writer

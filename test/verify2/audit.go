@@ -153,10 +153,7 @@ func (a *audit) chain(position int64, h header) {
 	switch {
 	case last == nil && h.n != 0:
 		a.faults.add("frame %d: begins its run with number %d", position, h.n)
-	case last == nil && h.prev == hash{}:
-		if len(a.headers) > 0 {
-			a.faults.add("frame %d: begins a run as if the journal were empty", position)
-		}
+	case last == nil && h.prev == hash{}: // it was, when the run's process looked
 	case last == nil:
 		if _, ok := a.headers[h.prev]; !ok {
 			a.faults.add("frame %d: begins a run after a frame that is not in front of it", position)
