@@ -63,7 +63,7 @@ type State struct {
 }
 
 // Loaded says whether the directory was ever complete.
-func (s *State) Loaded() bool { return s.Version != nil }
+func (s State) Loaded() bool { return s.Version != nil }
 
 // Directory is the copy. It is safe for concurrent use.
 type Directory struct {

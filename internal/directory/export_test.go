@@ -21,3 +21,23 @@ const (
 
 // Save writes the file now.
 func (d *Directory) Save() { d.save() }
+
+// Followers is how many followers are at work.
+func (f *Feed) Followers() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.follower == nil || f.follower.ended() {
+		return 0
+	}
+	return 1
+}
+
+// Forget drops the steps that are kept.
+func (f *Feed) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.follower.mu.Lock()
+	defer f.follower.mu.Unlock()
+	f.follower.first += uint64(len(f.follower.steps))
+	f.follower.steps, f.follower.held = nil, 0
+}
