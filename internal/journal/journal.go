@@ -42,9 +42,9 @@ type Journal interface {
 	Append(ctx context.Context, f Sealed) (Class, error)
 
 	// Read returns up to limit records after the given position, in order, at
-	// once: fewer (or none) when the shard ends. Every record is returned once
-	// in a walk that passes each last position on, and the same walk gives the
-	// same records for the whole retention.
+	// once: fewer when the shard ends or they are large, none only when it ends.
+	// Every record is returned once in a walk that passes each last position on,
+	// and the same walk gives the same records for the whole retention.
 	Read(ctx context.Context, shard uint32, after Position, limit int) ([]Record, error)
 
 	// Wait returns nil when the shard has a record after the given position,

@@ -51,7 +51,8 @@ type Options struct {
 	// from before a promotion is not taken for the newest; "" for memory only.
 	TimelineFile string
 
-	dial pgconn.DialFunc // tests: failing connections
+	dial  pgconn.DialFunc // tests: failing connections
+	trust time.Duration   // tests: how long an idle connection is used without a question
 }
 
 // Journal is a [journal.Journal] in a PostgreSQL database.
@@ -104,6 +105,9 @@ func open(ctx context.Context, opts Options) (_ *Journal, err error) {
 		config.ConnConfig.DialFunc = opts.dial
 	}
 	j.writers = newWriters(config, int(config.MaxConns))
+	if opts.trust > 0 {
+		j.writers.trust = opts.trust
+	}
 	j.closing, j.cancel = context.WithCancel(context.Background())
 	j.done = j.closing.Done()
 	if err := j.inspect(ctx); err != nil {

@@ -6,7 +6,6 @@ import (
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/journal/journaltest"
 	"github.com/tidegate/tidegate/internal/journal/pgjournal"
-	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/test/services"
 )
 
@@ -34,18 +33,4 @@ func TestConformance(t *testing.T) {
 		},
 		Faults: func(j journal.Journal) journaltest.Faults { return spoilers[j] },
 	})
-}
-
-func options(url string) pgjournal.Options {
-	return pgjournal.Options{Postgres: postgres.Options{URL: url}}
-}
-
-// fresh is a database with an empty journal.
-func fresh(t testing.TB, pg *services.PG) string {
-	t.Helper()
-	url := pg.NewDatabase(t)
-	if _, _, err := pgjournal.Migrate(t.Context(), postgres.Options{URL: url}); err != nil {
-		t.Fatal(err)
-	}
-	return url
 }

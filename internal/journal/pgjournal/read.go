@@ -174,7 +174,13 @@ func (j *Journal) read(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	bound, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(j.closing, cancel)()
-	err := j.lend(bound, do)
+	broken, err := j.lend(bound, do)
+	if broken && bound.Err() == nil {
+		// The connection had died since it was last used, as all of them do when a
+		// server starts anew. Reading again does no harm.
+		j.readers.Reset()
+		_, err = j.lend(bound, do)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -186,17 +192,21 @@ func (j *Journal) read(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	return explain(err)
 }
 
-func (j *Journal) lend(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+// lend also says whether it failed because the connection broke.
+func (j *Journal) lend(ctx context.Context, do func(context.Context, *pgx.Conn) error) (broken bool, err error) {
 	c, err := j.readers.Acquire(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := j.current(ctx, c); err != nil {
-		_ = c.Hijack().Close(ctx)
-		return err
+		conn := c.Hijack()
+		broken = conn.IsClosed()
+		_ = conn.Close(ctx)
+		return broken, err
 	}
 	defer c.Release()
-	return do(ctx, c.Conn())
+	err = do(ctx, c.Conn())
+	return err != nil && c.Conn().IsClosed(), err
 }
 
 // timelineKey is where a connection remembers its server's timeline.

@@ -72,7 +72,7 @@ func (t *timelines) check(server int64) (raised bool, err error) {
 	defer t.mu.Unlock()
 	switch {
 	case server < t.seen:
-		return false, &timelineError{server: server, seen: t.seen, where: "this process"}
+		return false, &timelineError{server: server, seen: t.seen, where: "this process, or one before it,"}
 	case server > t.seen:
 		raised = t.seen > 0
 		t.seen = server

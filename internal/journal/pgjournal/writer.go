@@ -51,6 +51,7 @@ type writers struct {
 	before  func(context.Context, *pgx.ConnConfig) error // reads the password
 	dial    pgconn.DialFunc
 	connect time.Duration
+	trust   time.Duration // idlePatience
 	slots   chan struct{} // one for each connection that may exist
 
 	mu   sync.Mutex
@@ -61,7 +62,7 @@ type writers struct {
 func newWriters(pool *pgxpool.Config, conns int) *writers {
 	ws := &writers{
 		config: pool.ConnConfig.Copy(), before: pool.BeforeConnect, dial: pool.ConnConfig.DialFunc, connect: pool.ConnConfig.ConnectTimeout,
-		slots: make(chan struct{}, conns), all: map[*writer]struct{}{},
+		trust: idlePatience, slots: make(chan struct{}, conns), all: map[*writer]struct{}{},
 	}
 	return ws
 }
@@ -104,7 +105,7 @@ func (ws *writers) ready(ctx context.Context) (*writer, error) {
 			ws.drop(w)
 			continue
 		}
-		if now.Sub(w.used) < idlePatience || w.ping(ctx) == nil {
+		if now.Sub(w.used) < ws.trust || w.ping(ctx) == nil {
 			return w, nil
 		}
 		ws.drop(w)
