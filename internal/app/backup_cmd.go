@@ -14,6 +14,9 @@ import (
 	"github.com/tidegate/tidegate/internal/vault/sqlitevault"
 )
 
+// errBackupOnPostgres says how it is done there.
+var errBackupOnPostgres = usageError{errors.New("this command copies a data folder, and the journal is in PostgreSQL: back its databases up with the server's own tools (pg_basebackup with archived WAL, or pg_dump of the schemas tidegate_journal and tidegate_vault), keep a copy of the root folder's keys, and let `tidegate ship` keep a verified second copy of the journal; after a restore run `tidegate verify --config FILE`")}
+
 type backupCmd struct {
 	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	To   string `help:"Folder for the backup; must not exist, or be empty." required:"" type:"path"`
@@ -33,11 +36,14 @@ The backup holds health data and all secret keys: keep it as safe as the data fo
 // Run makes a backup. Keys first, journal last: every key that signed a frame
 // in the copy is in the copy too.
 func (c backupCmd) Run(ctx context.Context, con *console) (err error) {
-	keys, err := keysOf(c.Data)
+	cfg, err := LoadConfig("", con.environ)
 	if err != nil {
 		return err
 	}
-	cfg, err := LoadConfig("", con.environ)
+	if cfg.inPostgres() {
+		return errBackupOnPostgres
+	}
+	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err
 	}
@@ -144,6 +150,11 @@ Until this is settled, anchors.json in the new folder names those anchors, whate
 
 // Run brings a backup back.
 func (c restoreCmd) Run(ctx context.Context, con *console) error {
+	if cfg, err := LoadConfig("", con.environ); err != nil {
+		return err
+	} else if cfg.inPostgres() {
+		return errBackupOnPostgres
+	}
 	for _, name := range []string{fileJournal, fileVault, folderKeys} {
 		if !exists(filepath.Join(c.From, name)) {
 			return fmt.Errorf("%s is no backup: it has no %s", c.From, name)

@@ -58,7 +58,7 @@ func (n *node) checkTables(ctx context.Context) error {
 		return fmt.Errorf("compare the tables with the journal: %w", err)
 	}
 	return fmt.Errorf("%w: they saw a frame at position %d that it does not have (it ends at %d), so acknowledged reports may be missing: "+
-		"put the newer journal back; if this one is right, run: tidegate rebuild --data %s", errOtherTables, last.Position, end.Position, n.dir)
+		"put the newer journal back; if this one is right, run: %s", errOtherTables, last.Position, end.Position, n.rebuildCommand())
 }
 
 // remakeOtherTables throws tables away that do not belong to the journal; the
@@ -67,6 +67,9 @@ func (n *node) remakeOtherTables(ctx context.Context) error {
 	err := n.checkTables(ctx)
 	if !errors.Is(err, errOtherTables) {
 		return err
+	}
+	if n.cfg.inPostgres() {
+		return fmt.Errorf("%w. Then run this again", err)
 	}
 	if err := n.store.Close(); err != nil {
 		return err
@@ -79,4 +82,12 @@ func (n *node) remakeOtherTables(ctx context.Context) error {
 		return err
 	}
 	return projector.Rebuild(ctx, n.journal, n.store, shard, projector.Options{Logger: n.log}, nil)
+}
+
+// rebuildCommand is what to type to make the tables again.
+func (n *node) rebuildCommand() string {
+	if n.cfg.inPostgres() {
+		return "tidegate rebuild --config FILE"
+	}
+	return "tidegate rebuild --data " + n.dir
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/registry"
 )
 
@@ -30,6 +31,9 @@ func (c demoCmd) Run(ctx context.Context, con *console) error {
 	}
 	cfg, err := c.config(con, c.Data)
 	if err != nil {
+		return err
+	}
+	if err := oneMachine(cfg); err != nil {
 		return err
 	}
 	if cfg.Data == NewDefaultConfig().Data && c.Data == "" {
@@ -113,6 +117,7 @@ type seedCmd struct {
 	Data         string `help:"Data folder; made if it does not exist." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	Participants int    `help:"Participants to enrol." default:"10000"`
 	JSON         bool   `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -126,7 +131,11 @@ func (c seedCmd) Run(ctx context.Context, con *console) error {
 		return usageError{fmt.Errorf("--participants must be between 1 and 1000000")}
 	}
 	commands := demoCommands(c.Participants)
-	return withNode(ctx, con, c.Data, true, "seed", func(ctx context.Context, n *node) error {
+	cfg, err := c.load(con, c.Data)
+	if err != nil {
+		return err
+	}
+	return withNode(ctx, con, cfg, true, "seed", func(ctx context.Context, n *node) error {
 		return writeAndWait(ctx, con, n, commands, c.JSON)
 	})
 }
@@ -138,29 +147,24 @@ func writeAndWait(ctx context.Context, con *console, n *node, commands []registr
 	if err != nil {
 		return n.notSeeded(err)
 	}
-	if _, err := n.projector.Passed(ctx, commands[len(commands)-1].ID); err != nil {
+	if _, err := n.passed(ctx, commands[len(commands)-1].ID); err != nil {
 		return err
 	}
 	if asJSON {
 		return con.printJSON(map[string]any{"facts": len(commands), "data": n.dir})
 	}
-	con.printf("%d facts are in the journal of %s and in its tables.\n", len(commands), n.dir)
+	where := n.dir
+	if n.cfg.inPostgres() {
+		where = postgres.Redact(n.cfg.Postgres.journalURL())
+	}
+	con.printf("%d facts are in the journal of %s and in its tables.\n", len(commands), where)
 	return nil
 }
 
 // withNode runs f on the record path of a folder, without listeners.
-func withNode(ctx context.Context, con *console, data string, create bool, what string, f func(context.Context, *node) error) error {
-	cfg, err := LoadConfig("", con.environ)
-	if err != nil {
-		return err
-	}
-	cfg.Data = data
+func withNode(ctx context.Context, con *console, cfg Config, create bool, what string, f func(context.Context, *node) error) error {
 	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
-	dir, err := prepareFolder(data, what, create, log)
-	if err != nil {
-		return err
-	}
-	n, err := openNode(ctx, dir, cfg, recordPath, (*node).check, log)
+	n, err := openCommand(ctx, cfg, what, create, commandPath(cfg), (*node).check, log)
 	if err != nil {
 		return err
 	}

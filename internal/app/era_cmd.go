@@ -22,6 +22,7 @@ type eraOpenCmd struct {
 	Reason string   `help:"Why; it stands in the audit for ever." required:""`
 	Anchor []string `help:"The anchors that the journal ends below, if they are not the default."`
 	JSON   bool     `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -33,21 +34,19 @@ new era. Anchors of before a restore (anchors.json in the folder) count too. Fir
 
 // Run opens an era.
 func (c eraOpenCmd) Run(ctx context.Context, con *console) error {
-	cfg, err := LoadConfig("", con.environ)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	cfg.Data = c.Data
 	if len(c.Anchor) > 0 {
 		cfg.Anchors = c.Anchor
 	}
 	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
-	f, err := prepareFolder(c.Data, "era open", false, log)
-	if err != nil {
-		return err
+	if cfg.inPostgres() && len(cfg.Anchors) == 0 {
+		return usageError{errors.New("name the anchors that the journal ends below, with --anchor or anchors in the configuration: on PostgreSQL there is no default for this command")}
 	}
 	// Without the check that this command is there to settle.
-	n, err := openNode(ctx, f, cfg, recordPath, (*node).remakeOtherTables, log)
+	n, err := openCommand(ctx, cfg, "era open", false, recordPath, (*node).remakeOtherTables, log)
 	if err != nil {
 		return err
 	}
@@ -55,7 +54,7 @@ func (c eraOpenCmd) Run(ctx context.Context, con *console) error {
 }
 
 func (c eraOpenCmd) open(ctx context.Context, con *console, n *node) error {
-	keys, err := n.keySet()
+	keys, err := n.signersOfAnchors(ctx)
 	if err != nil {
 		return err
 	}

@@ -114,8 +114,13 @@ func (f *folder) loadKeys(create bool) (err error) {
 	return err
 }
 
-// close gives the lock back.
-func (f *folder) close() error { return f.lock.release() }
+// close gives the lock back, if one was taken.
+func (f *folder) close() error {
+	if f.lock == nil {
+		return nil
+	}
+	return f.lock.release()
+}
 
 // full says whether the folder's disk has no room for even one frame.
 func (f *folder) full() bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 )
 
@@ -28,6 +29,7 @@ type keysCmd struct {
 type keysListCmd struct {
 	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JSON bool   `help:"Print what GET /v1/keys answers."`
+	configFlag
 }
 
 // Help shows an example.
@@ -45,11 +47,18 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	certs, err := certificatesOf(ctx, c.Data, keys)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	if !exists(filepath.Join(c.Data, fileJournal)) {
+	certs, err := certificatesOf(ctx, c.Data, keys)
+	if cfg.inPostgres() {
+		certs, err = certificatesOnPostgres(ctx, cfg.Postgres, certs)
+	}
+	if err != nil {
+		return err
+	}
+	if !cfg.inPostgres() && !exists(filepath.Join(c.Data, fileJournal)) {
 		con.note("%s has no journal, and only a journal tells which keys are retired: ask GET /v1/keys of a gateway for that", c.Data)
 	}
 	if c.JSON {
@@ -112,9 +121,25 @@ func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []recei
 	return own()
 }
 
+// certificatesOnPostgres are those that the tables tell, with their retirements,
+// and what a folder has more.
+func certificatesOnPostgres(ctx context.Context, pg PostgresConfig, more []receipt.Certificate) (_ []receipt.Certificate, err error) {
+	tables, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), "keys"), ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there are no tables, and only they tell which keys are retired: start a projector, or run `tidegate rebuild --config FILE` (%w)", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, tables.Close()) }()
+	certs, err := certificatesOfTables(ctx, tables)
+	return joined(certs, more), err
+}
+
 type keysRotateCmd struct {
 	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JSON bool   `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -124,11 +149,10 @@ func (keysRotateCmd) Help() string {
 
 // Run rotates the signing key.
 func (c keysRotateCmd) Run(ctx context.Context, con *console) error {
-	cfg, err := LoadConfig("", con.environ)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	cfg.Data = c.Data
 	out, err := operate(ctx, con, cfg, opRotate, struct{}{})
 	if err != nil {
 		return err
@@ -145,6 +169,7 @@ type keysRetireCmd struct {
 	KeyID  string `arg:"" help:"Key to retire, as keys list prints it."`
 	Reason string `help:"rotated: its receipts stay valid. compromised: its receipts prove nothing any more." enum:"rotated,compromised" default:"rotated"`
 	JSON   bool   `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -154,11 +179,10 @@ func (keysRetireCmd) Help() string {
 
 // Run retires a key.
 func (c keysRetireCmd) Run(ctx context.Context, con *console) error {
-	cfg, err := LoadConfig("", con.environ)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	cfg.Data = c.Data
 	if _, err := operate(ctx, con, cfg, opRetire, retireRequest{KeyID: c.KeyID, Reason: c.Reason}); err != nil {
 		return err
 	}

@@ -117,10 +117,11 @@ func startProjector(_ context.Context, n *node) (func(context.Context) error, er
 }
 
 func startIntake(ctx context.Context, n *node) (func(context.Context) error, error) {
-	in, err := intake.New(ctx, n.journal, n.keys.Signer(), intake.Options{
-		Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail,
-		DiskFree: func() (uint64, error) { return diskFree(n.dir) },
-	})
+	opts := intake.Options{Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail}
+	if !n.cfg.inPostgres() { // else the journal is on another machine's disk
+		opts.DiskFree = func() (uint64, error) { return diskFree(n.dir) }
+	}
+	in, err := intake.New(ctx, n.journal, n.keys.Signer(), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func (n *node) bootstrap(ctx context.Context) error {
 		}
 	}
 	known, err := n.knownKeys(ctx)
-	if err != nil {
+	if err != nil && !n.cfg.inPostgres() { // there the tables may be away: what is told again changes nothing
 		return err
 	}
 	for _, c := range n.keys.Certificates() {
@@ -236,7 +237,7 @@ func (n *node) apply(ctx context.Context, c registry.Command) (store.Outcome, er
 	if err := n.command(ctx, c); err != nil {
 		return store.Outcome{}, err
 	}
-	out, err := n.projector.Passed(ctx, c.ID)
+	out, err := n.passed(ctx, c.ID)
 	if err != nil {
 		return out, fmt.Errorf("written, but not yet decided: %w", err)
 	}
@@ -262,16 +263,41 @@ func anchorsOf(cfg Config, dir, fingerprint string) (anchors []receipt.Anchor, w
 	return anchors, warnings, nil
 }
 
-// keySet is the certified keys of the folder, as files: enough to check anchors
-// before the tables are there.
-func (f *folder) keySet() (*receipt.KeySet, error) {
-	return receipt.NewKeySet(receipt.NewKeys(f.keys.RootPublic(), f.keys.Certificates()...), f.keys.Fingerprint())
+// keySet is the certified keys of the folder, as files, with more certificates:
+// on one machine the files are enough to check anchors before the tables are
+// there.
+func (f *folder) keySet(more ...receipt.Certificate) (*receipt.KeySet, error) {
+	return receipt.NewKeySet(receipt.NewKeys(f.keys.RootPublic(), joined(more, f.keys.Certificates())...), f.keys.Fingerprint())
 }
 
 // checkAnchors refuses a journal that ends below what an anchor saw. An anchor
 // that cannot be reached cannot speak; that is said in the log.
 func (n *node) checkAnchors(ctx context.Context) error {
-	keys, err := n.keySet()
+	var certs []receipt.Certificate
+	if n.cfg.inPostgres() { // other processes sign too
+		var err error
+		if certs, err = certificatesOfTables(ctx, n.store); err != nil {
+			return err
+		}
+	}
+	return n.checkAnchorsWith(ctx, certs)
+}
+
+// signersOfAnchors are the keys that anchors may be signed with, whatever the
+// tables know yet: on PostgreSQL other processes sign.
+func (n *node) signersOfAnchors(ctx context.Context) (*receipt.KeySet, error) {
+	if !n.cfg.inPostgres() {
+		return n.keySet()
+	}
+	certs, err := certificatesIn(ctx, n.journal)
+	if err != nil {
+		return nil, err
+	}
+	return n.keySet(certs...)
+}
+
+func (n *node) checkAnchorsWith(ctx context.Context, certs []receipt.Certificate) error {
+	keys, err := n.keySet(certs...)
 	if err != nil {
 		return err
 	}
@@ -291,15 +317,17 @@ func (n *node) checkAnchors(ctx context.Context) error {
 	return n.checkEarlierAnchors(ctx, keys)
 }
 
-// checkpoint is what the anchors are to hold: as far as the tables are.
-func (n *node) checkpoint(ctx context.Context) (receipt.Checkpoint, error) {
-	c, err := n.projector.Checkpoint(ctx)
-	if err != nil {
-		return receipt.Checkpoint{}, err
+// checkpointOf is what the anchors are to hold: as far as the tables are.
+func (f *folder) checkpointOf(p *projector.Projector) func(context.Context) (receipt.Checkpoint, error) {
+	return func(ctx context.Context) (receipt.Checkpoint, error) {
+		c, err := p.Checkpoint(ctx)
+		if err != nil {
+			return receipt.Checkpoint{}, err
+		}
+		return receipt.Checkpoint{
+			Root16: f.keys.Fingerprint()[:16], Shard: c.Shard, Frames: c.Size, Tree: c.Root, Position: c.Position, Header: c.Header, Era: c.Era,
+		}, nil
 	}
-	return receipt.Checkpoint{
-		Root16: n.keys.Fingerprint()[:16], Shard: c.Shard, Frames: c.Size, Tree: c.Root, Position: c.Position, Header: c.Header, Era: c.Era,
-	}, nil
 }
 
 func startAnchors(_ context.Context, n *node) (func(context.Context) error, error) {
@@ -307,7 +335,7 @@ func startAnchors(_ context.Context, n *node) (func(context.Context) error, erro
 		return nil, nil
 	}
 	n.loop = receipt.NewAnchorLoop(receipt.AnchorLoopOptions{
-		Source: n.checkpoint, Signer: n.keys.Signer, Anchors: n.anchors, Log: n.log,
+		Source: n.checkpointOf(n.projector), Signer: n.keys.Signer, Anchors: n.anchors, Log: n.log,
 	})
 	return n.inBackground(n.loop.Run), nil
 }
@@ -315,14 +343,22 @@ func startAnchors(_ context.Context, n *node) (func(context.Context) error, erro
 // check refuses a journal that keeps less than it is asked to, or that lacks
 // what its anchors or its tables have seen.
 func (n *node) check(ctx context.Context) error {
-	class, want := n.journal.Properties().Class.String(), n.cfg.Durable.Require
-	if durabilityRank[class] < durabilityRank[want] {
-		return fmt.Errorf("durability.require asks for a journal of class %s, and this one is %s: its acknowledgements would survive less; change the setting, or the journal", want, class)
+	if err := n.strongEnough(); err != nil {
+		return err
 	}
 	if err := n.checkAnchors(ctx); err != nil {
 		return err
 	}
 	return n.checkTables(ctx)
+}
+
+// strongEnough refuses a journal that keeps less than it is asked to.
+func (n *node) strongEnough() error {
+	class, want := n.journal.Properties().Class.String(), n.cfg.Durable.Require
+	if durabilityRank[class] < durabilityRank[want] {
+		return fmt.Errorf("durability.require asks for a journal of class %s, and this one is %s: its acknowledgements would survive less; change the setting, or the journal", want, class)
+	}
+	return nil
 }
 
 // openNode opens a prepared folder, checks it, and starts the record path on it.

@@ -20,7 +20,8 @@ import (
 // An operation is something that writes and that the operator asks for on the
 // command line. With a server on the folder it runs there, over the admin
 // listener, with a token that only who can read keys/ can make; without one the
-// command takes the folder's lock and runs it itself.
+// command takes the folder's lock and runs it itself. On PostgreSQL it always
+// runs it itself.
 type operation[In, Out any] struct {
 	path string // below /control/
 	run  func(n *node, ctx context.Context, in In) (Out, error)
@@ -105,6 +106,9 @@ func (n *node) applied(ctx context.Context, c registry.Command, fine string) err
 }
 
 func (n *node) rotateKey(ctx context.Context, _ struct{}) (keyAnswer, error) {
+	if n.cfg.inPostgres() {
+		return keyAnswer{}, errors.New("each process on PostgreSQL has signing keys of its own: issue it a new one with `tidegate keys issue --data ROOT --to DIR --name NAME` and start it again; then retire the old one with `tidegate keys retire`")
+	}
 	cert, err := n.keys.NewSigningKey()
 	if err != nil {
 		return keyAnswer{}, err
@@ -200,15 +204,11 @@ func operate[In, Out any](ctx context.Context, con *console, cfg Config, op oper
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	log := newLog(con.err, LogConfig{Format: "text", Level: "error"})
-	f, err := prepareFolder(cfg.Data, "token", false, log)
+	n, err := openCommand(ctx, cfg, "token", false, commandPath(cfg), (*node).check, log)
 	var locked *LockedError
 	if errors.As(err, &locked) && locked.Holder.Admin != "" {
 		return ask(ctx, cfg.Data, locked.Holder.Admin, op, in)
 	}
-	if err != nil {
-		return out, err
-	}
-	n, err := openNode(ctx, f, cfg, recordPath, (*node).check, log)
 	if err != nil {
 		return out, err
 	}

@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/journal/pgjournal"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 )
 
 type rebuildCmd struct {
 	Data string `help:"Data folder; no server may run on it." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JSON bool   `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -25,13 +29,12 @@ func (rebuildCmd) Help() string {
 
 // Run makes the tables again.
 func (c rebuildCmd) Run(ctx context.Context, con *console) error {
-	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
-	f, err := prepareFolder(c.Data, "rebuild", false, log)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	out, err := rebuildTables(ctx, con, f)
-	if err = errors.Join(err, f.close()); err != nil {
+	out, err := c.rebuild(ctx, con, cfg)
+	if err != nil {
 		return err
 	}
 	if c.JSON {
@@ -53,6 +56,20 @@ func (r rebuilt) String() string {
 	return fmt.Sprintf("tables made again in %s, hash %s", took, r.Hash)
 }
 
+func (c rebuildCmd) rebuild(ctx context.Context, con *console, cfg Config) (out rebuilt, err error) {
+	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
+	if cfg.inPostgres() {
+		return rebuildOnPostgres(ctx, con, cfg.Postgres, log)
+	}
+	f, err := prepareFolder(cfg.Data, "rebuild", false, log)
+	if err != nil {
+		return out, err
+	}
+	out, err = rebuildTables(ctx, con, f)
+	return out, errors.Join(err, f.close())
+}
+
+// rebuildTables makes the tables of a data folder again.
 func rebuildTables(ctx context.Context, con *console, f *folder) (out rebuilt, err error) {
 	if !exists(f.path(fileJournal)) {
 		return out, fmt.Errorf("%s is missing: there is nothing to make tables from", f.path(fileJournal))
@@ -65,9 +82,29 @@ func rebuildTables(ctx context.Context, con *console, f *folder) (out rebuilt, e
 		return out, err
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
+	return rebuildInto(ctx, con, j, f.log, func(fill func(store.Store) error) error {
+		return sqlitestore.Build(ctx, f.path(fileStore), fill)
+	})
+}
+
+// rebuildOnPostgres makes the tables of a database again. A projector that runs
+// meanwhile goes on in the old ones, and then in the new.
+func rebuildOnPostgres(ctx context.Context, con *console, pg PostgresConfig, log *slog.Logger) (out rebuilt, err error) {
+	j, err := pgjournal.Open(ctx, pgjournal.Options{Postgres: pg.options(pg.journalURL(), "rebuild"), ReadOnly: true, Logger: log})
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	return rebuildInto(ctx, con, j, log, func(fill func(store.Store) error) error {
+		return pgstore.Build(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), "rebuild"), Logger: log}, fill)
+	})
+}
+
+// rebuildInto projects the journal into what build hands it, and hashes that.
+func rebuildInto(ctx context.Context, con *console, j journal.Journal, log *slog.Logger, build func(func(store.Store) error) error) (out rebuilt, err error) {
 	start := time.Now()
-	err = sqlitestore.Build(ctx, f.path(fileStore), func(s store.Store) error {
-		if err := projector.Rebuild(ctx, j, s, shard, projector.Options{Logger: f.log}, func(done, total journal.Position) {
+	err = build(func(s store.Store) error {
+		if err := projector.Rebuild(ctx, j, s, shard, projector.Options{Logger: log}, func(done, total journal.Position) {
 			con.progress("projecting: frame %d of %d, %s", done, total, time.Since(start).Round(time.Second))
 		}); err != nil {
 			return err

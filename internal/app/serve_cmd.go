@@ -13,6 +13,7 @@ import (
 	"github.com/tidegate/tidegate/internal/gateway"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/internal/receipt"
 )
 
 // serveFlags are the settings that are flags too: few, the rest is in the file.
@@ -44,11 +45,8 @@ func (f serveFlags) config(con *console, data string) (Config, error) {
 	return cfg, cfg.Validate()
 }
 
-// rolesAlone are the roles of the second shape, which needs other storage.
-var rolesAlone = []string{"gateway", "trial", "projector", "outlet", "analysis", "notifier"}
-
 type serveCmd struct {
-	Role string `arg:"" optional:"" help:"One role alone. Without it all roles run in this process."`
+	Role string `arg:"" optional:"" help:"gateway, trial or projector: one role alone, on PostgreSQL. Without it all roles run in this process, on SQLite."`
 	Data string `help:"Data folder; made if it does not exist. Default: data." type:"path"`
 	serveFlags
 }
@@ -60,16 +58,17 @@ func (serveCmd) Help() string {
 
 // Run serves until a signal comes.
 func (c serveCmd) Run(ctx context.Context, con *console) error {
-	if c.Role != "" {
-		for _, r := range rolesAlone {
-			if r == c.Role {
-				return usageError{fmt.Errorf("the role %s on its own needs a journal that several processes can reach, and this data folder is SQLite: run `tidegate serve` without a role. Journals in PostgreSQL or Kafka are not part of this version", r)}
-			}
-		}
-		return usageError{fmt.Errorf("there is no role %q: %s, or none for all of them", c.Role, strings.Join(rolesAlone, ", "))}
+	if c.Role != "" && roleNamed(c.Role) == nil {
+		return usageError{fmt.Errorf("there is no role %q: %s, or none for all of them", c.Role, strings.Join(roleNames(), ", "))}
 	}
 	cfg, err := c.config(con, c.Data)
 	if err != nil {
+		return err
+	}
+	if r := roleNamed(c.Role); r != nil {
+		return serveRole(ctx, con, cfg, *r)
+	}
+	if err := oneMachine(cfg); err != nil {
 		return err
 	}
 	s, err := startServer(ctx, con, cfg, c.NoProjector)
@@ -142,24 +141,31 @@ func (s *server) closeListeners() error { return errors.Join(s.public.Close(), s
 
 // options hands the gateway what it needs.
 func (s *server) options(version string) gateway.Options {
+	o := s.gatewayOptions(version)
+	o.Credentials, o.Control, o.Dependencies = s.vault, s.control(), s.dependencies()
+	return o
+}
+
+// gatewayOptions are what every gateway needs, on one machine and on many.
+func (n *node) gatewayOptions(version string) gateway.Options {
 	c := gateway.NewDefaultConfig()
-	c.MaxConnections, c.MaxHandshakes, c.MaxBulks = s.cfg.Limits.Connections, s.cfg.Limits.Handshakes, s.cfg.Limits.Bulk
-	c.TLSCertFile, c.TLSKeyFile, c.TLSAllow12 = s.cfg.TLS.Cert, s.cfg.TLS.Key, s.cfg.TLS.MinVersion == "1.2"
-	if s.cfg.Limits.TrustedProxies != "" {
-		c.TrustedProxies = strings.Split(s.cfg.Limits.TrustedProxies, ",")
+	c.MaxConnections, c.MaxHandshakes, c.MaxBulks = n.cfg.Limits.Connections, n.cfg.Limits.Handshakes, n.cfg.Limits.Bulk
+	c.TLSCertFile, c.TLSKeyFile, c.TLSAllow12 = n.cfg.TLS.Cert, n.cfg.TLS.Key, n.cfg.TLS.MinVersion == "1.2"
+	if n.cfg.Limits.TrustedProxies != "" {
+		c.TrustedProxies = strings.Split(n.cfg.Limits.TrustedProxies, ",")
 	}
 	return gateway.Options{
-		Config: c, Log: s.log, Intake: s.intake, Tokens: s.keys, Credentials: s.vault, MeaningKey: s.keys.MeaningKey,
-		Reader: s.store, Frames: s.journal, Signer: s.keys.Signer, Root: s.keys.RootPublic(),
-		Certificates: s.keys.Certificates, Passed: s.projector.Passed,
+		Config: c, Log: n.log, Intake: n.intake, Tokens: n.keys, MeaningKey: n.keys.MeaningKey,
+		Reader: n.store, Frames: n.journal, Signer: n.keys.Signer, Root: n.keys.RootPublic(),
+		Certificates: n.keys.Certificates, Passed: n.projector.Passed,
 		Pending: func(ctx context.Context, shard uint32, after journal.Position) (map[string]uint64, error) {
-			return projector.PendingReports(ctx, s.journal, shard, after)
+			return projector.PendingReports(ctx, n.journal, shard, after)
 		},
 		Lag: func(ctx context.Context) (gateway.Lag, error) {
-			l, err := s.projector.Lag(ctx)
+			l, err := n.projector.Lag(ctx)
 			return gateway.Lag(l), err
 		},
-		Control: s.control(), Dependencies: s.dependencies(), Version: version,
+		Version: version,
 	}
 }
 
@@ -203,46 +209,49 @@ func (s *server) serve(ctx context.Context) error {
 
 // dependencies are what /status names.
 func (s *server) dependencies() []gateway.Dependency {
-	state := func(ok bool, word, note string) gateway.State {
-		return gateway.State{OK: ok, State: word, Note: note}
-	}
 	deps := []gateway.Dependency{
-		{Name: "journal", Check: func() gateway.State {
-			st := s.intake.Stats()
-			switch {
-			case st.Unresolved:
-				return state(false, "unknown", "the outcome of a frame is unknown; it is repeated until it is known")
-			case st.Stopped:
-				return state(false, "stopped", "intake takes nothing: see the log")
-			case st.LowDisk:
-				return state(false, "full", "the disk has less free space than intake.diskFloorMB: reports are refused until there is room")
-			}
-			return state(true, "serving", "")
-		}},
+		{Name: "journal", Check: s.journalState},
 		{Name: "projector", Check: func() gateway.State {
 			if s.noProjector {
-				return state(false, "off", "started with --no-projector")
+				return gateway.State{State: "off", Note: "started with --no-projector"}
 			}
 			if err := s.projector.Err(); err != nil {
-				return state(false, "stopped", err.Error())
+				return gateway.State{State: "stopped", Note: err.Error()}
 			}
-			return state(true, "serving", "")
+			return gateway.State{OK: true, State: "serving"}
 		}},
 		{Name: "vault", Check: s.vaultState.now},
 	}
 	for i, a := range s.anchors {
 		deps = append(deps, gateway.Dependency{Name: "anchor " + a.String(), Check: func() gateway.State {
 			if s.loop == nil {
-				return state(true, "waiting", "")
+				return gateway.State{OK: true, State: "waiting"}
 			}
-			st := s.loop.Status()[i]
-			if st.Err != "" {
-				return gateway.State{State: "failing", Since: st.Failing, Note: st.Err}
-			}
-			return gateway.State{OK: true, State: "serving", Since: st.Written}
+			return stateOfAnchor(s.loop.Status()[i])
 		}})
 	}
 	return deps
+}
+
+// journalState is how the journal is, as far as intake knows.
+func (n *node) journalState() gateway.State {
+	st := n.intake.Stats()
+	switch {
+	case st.Unresolved:
+		return gateway.State{State: "unknown", Note: "the outcome of a frame is unknown; it is repeated until it is known"}
+	case st.Stopped:
+		return gateway.State{State: "stopped", Note: "intake takes nothing: see the log"}
+	case st.LowDisk:
+		return gateway.State{State: "full", Note: "the disk has less free space than intake.diskFloorMB: reports are refused until there is room"}
+	}
+	return gateway.State{OK: true, State: "serving"}
+}
+
+func stateOfAnchor(st receipt.AnchorStatus) gateway.State {
+	if st.Err != "" {
+		return gateway.State{State: "failing", Since: st.Failing, Note: st.Err}
+	}
+	return gateway.State{OK: true, State: "serving", Since: st.Written}
 }
 
 // url is where phones reach the server.

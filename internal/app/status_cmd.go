@@ -76,7 +76,7 @@ type serverStatus struct {
 	Ready        bool                     `json:"ready"`
 	NotReady     string                   `json:"notReady"`
 	Dependencies map[string]gateway.State `json:"dependencies"`
-	Intake       struct {
+	Intake       *struct {
 		Facts       uint64  `json:"facts"`
 		Frames      uint64  `json:"frames"`
 		Open        int     `json:"open"`
@@ -128,14 +128,15 @@ func (st *serverStatus) print(con *console) {
 		}
 		line(n, "%s%s  %s", mark, d.State, d.Note)
 	}
-	in := st.Intake
-	unresolved := ""
-	if in.Unresolved {
-		unresolved = ", the outcome of a frame is not known"
-	}
 	con.printf("\n")
-	line("intake", "%d facts in %d frames since the start, %d waiting (oldest %.0f ms), last commit %.1f ms%s", in.Facts, in.Frames, in.Open, in.OldestMS, in.LastMS, unresolved)
-	line("refused", "%d for want of room, %d too fast", in.RefusedRoom, in.RefusedRate)
+	if in := st.Intake; in != nil { // the projector role takes nothing
+		unresolved := ""
+		if in.Unresolved {
+			unresolved = ", the outcome of a frame is not known"
+		}
+		line("intake", "%d facts in %d frames since the start, %d waiting (oldest %.0f ms), last commit %.1f ms%s", in.Facts, in.Frames, in.Open, in.OldestMS, in.LastMS, unresolved)
+		line("refused", "%d for want of room, %d too fast", in.RefusedRoom, in.RefusedRate)
+	}
 	if p := st.Projector; p != nil {
 		line("projector", "at position %d of %d, %.0f ms behind", p.Applied, p.End, p.BehindMS)
 	} else {

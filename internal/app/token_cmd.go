@@ -100,6 +100,7 @@ type tokenStaffCmd struct {
 	Trial string        `help:"Trial; without it every trial."`
 	Site  string        `help:"Site of the trial; without it every site."`
 	TTL   time.Duration `help:"Life of the token." default:"12h"`
+	configFlag
 }
 
 // Help shows an example.
@@ -109,11 +110,10 @@ func (tokenStaffCmd) Help() string {
 
 // Run prints a token.
 func (c tokenStaffCmd) Run(ctx context.Context, con *console) error {
-	cfg, err := LoadConfig("", con.environ)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	cfg.Data = c.Data
 	out, err := operate(ctx, con, cfg, opStaffToken, staffTokenRequest{
 		StaffID: c.Name, Name: c.Name, Role: c.Role, Trial: c.Trial, Site: c.Site, Life: c.TTL,
 	})

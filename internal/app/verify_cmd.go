@@ -4,16 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/journal/pgjournal"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 	"github.com/tidegate/tidegate/internal/verify"
 )
@@ -29,11 +33,15 @@ func (verifyCmd) Help() string {
 }
 
 type verifyJournalCmd struct {
-	Data      string   `help:"Data folder; a server may run on it." default:"data" type:"path" env:"TIDEGATE_DATA"`
-	Acks      string   `help:"Acknowledgements that tidegate load wrote: each must be there, unaltered, counted once." type:"path"`
-	NoRebuild bool     `help:"Do not compare the tables with a rebuild; much faster."`
-	Anchor    []string `help:"Anchors to compare with. Default: the file beside the data folder."`
-	JSON      bool     `help:"Print JSON."`
+	Data       string   `help:"Data folder; a server may run on it. On PostgreSQL a folder with keys: the root folder, or one that was issued." default:"data" type:"path" env:"TIDEGATE_DATA"`
+	JournalURL string   `help:"PostgreSQL database with the journal to audit: postgres://…. Tables in it are compared too. With more than that: --config." name:"journal" placeholder:"URL"`
+	Keys       string   `help:"With --journal or --config: what GET /v1/keys answered, instead of a folder with keys; meaning digests are then not recomputed." type:"path"`
+	Root       string   `help:"With --keys: fingerprint of the root key, as you got it when the trial began."`
+	Acks       string   `help:"Acknowledgements that tidegate load wrote: each must be there, unaltered, counted once." type:"path"`
+	NoRebuild  bool     `help:"Do not compare the tables with a rebuild; much faster."`
+	Anchor     []string `help:"Anchors to compare with. Default: the file beside the data folder; on PostgreSQL those of the configuration."`
+	JSON       bool     `help:"Print JSON."`
+	configFlag
 }
 
 // Help shows an example.
@@ -42,30 +50,42 @@ func (verifyJournalCmd) Help() string {
 compares. Changes nothing. Exit code 0: no finding; 1: findings, or the audit could not be done.`, "tidegate verify --data data/demo --acks acks.ndjson")
 }
 
-// Run audits a data folder.
+// Run audits a journal.
 func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
-	keys, err := keysOf(c.Data)
+	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err
 	}
-	// The facts tell of retirements too; without tables the folder's certificates must do.
-	certs, err := certificatesOf(ctx, c.Data, keys)
-	if err != nil {
-		certs = keys.Certificates()
+	if c.JournalURL != "" {
+		if !postgres.IsURL(c.JournalURL) {
+			return usageError{errors.New("--journal takes a URL such as postgres://user@host:5432/tidegate; a journal in a data folder is named with --data")}
+		}
+		cfg.Postgres.URL, cfg.Postgres.JournalURL = c.JournalURL, c.JournalURL
+		if c.Config == "" {
+			cfg.Postgres.StoreURL = ""
+		}
 	}
-	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), keys.Fingerprint())
+	if (c.Keys == "") != (c.Root == "") {
+		return usageError{errors.New("--keys and --root belong together: the fingerprint says whose keys the file holds")}
+	}
+	open := c.openFolder
+	if cfg.inPostgres() {
+		open = c.openPostgres
+	} else if c.Keys != "" {
+		return usageError{errors.New("--keys is for a journal on PostgreSQL: a data folder has its keys")}
+	}
+	audited, err := open(ctx, con, cfg)
 	if err != nil {
 		return err
 	}
-	in := verify.Input{Keys: set, MeaningKey: keys.MeaningKey, Progress: func(p verify.Progress) {
+	defer func() { err = errors.Join(err, audited.close()) }()
+	in := audited.Input
+	in.Progress = func(p verify.Progress) {
 		if p.Total > 0 {
 			con.progress("%s: %d of %d", p.Stage, p.Done, p.Total)
 		} else {
 			con.progress("%s: %d", p.Stage, p.Done)
 		}
-	}}
-	if in.Anchors, err = c.readAnchors(ctx, con, keys.Fingerprint()); err != nil {
-		return err
 	}
 	if c.Acks != "" {
 		f, err := os.Open(filepath.Clean(c.Acks))
@@ -78,24 +98,10 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 			in.AcksBytes = uint64(info.Size()) //nolint:gosec // not negative
 		}
 	}
-	j, err := sqlitejournal.Open(ctx, filepath.Join(c.Data, fileJournal), sqlitejournal.Options{ReadOnly: true, Audit: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	in.Journal = j
-	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(c.Data, fileStore))
-	switch {
-	case err == nil:
-		defer func() { err = errors.Join(err, tables.Close()) }()
-		in.Tables = tables
-		if !c.NoRebuild {
-			in.Rebuild = rebuildFor(j)
-		}
-	case errors.Is(err, os.ErrNotExist):
+	if in.Tables == nil {
 		con.note("there are no tables, so every report is pending, and dispositions and books are not checked; a server, or `tidegate rebuild`, makes them")
-	default:
-		return err
+	} else if !c.NoRebuild {
+		in.Rebuild = rebuildFor(in.Journal)
 	}
 	result, err := verify.Run(ctx, in)
 	con.progressDone()
@@ -113,12 +119,125 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 	return err
 }
 
-// readAnchors reads what the anchors hold.
-func (c verifyJournalCmd) readAnchors(ctx context.Context, con *console, fingerprint string) ([]verify.Anchor, error) {
-	cfg, err := LoadConfig("", con.environ)
+// audited is what there is to audit, opened for reading.
+type audited struct {
+	verify.Input
+	closers []io.Closer
+}
+
+func (a *audited) close() error {
+	var errs []error
+	for _, c := range slices.Backward(a.closers) {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openFolder opens the data folder of one machine.
+func (c verifyJournalCmd) openFolder(ctx context.Context, con *console, cfg Config) (a *audited, err error) {
+	keys, err := keysOf(c.Data)
 	if err != nil {
 		return nil, err
 	}
+	// The facts tell of retirements too; without tables the folder's certificates must do.
+	certs, err := certificatesOf(ctx, c.Data, keys)
+	if err != nil {
+		certs = keys.Certificates()
+	}
+	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), keys.Fingerprint())
+	if err != nil {
+		return nil, err
+	}
+	a = &audited{Input: verify.Input{Keys: set, MeaningKey: keys.MeaningKey}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	if a.Anchors, err = c.readAnchors(ctx, con, cfg, keys.Fingerprint()); err != nil {
+		return a, err
+	}
+	j, err := sqlitejournal.Open(ctx, filepath.Join(c.Data, fileJournal), sqlitejournal.Options{ReadOnly: true, Audit: true})
+	if err != nil {
+		return a, err
+	}
+	a.Journal, a.closers = j, append(a.closers, j)
+	tables, err := sqlitestore.OpenReader(ctx, filepath.Join(c.Data, fileStore))
+	if errors.Is(err, os.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	a.Tables, a.closers = tables, append(a.closers, tables)
+	return a, nil
+}
+
+// openPostgres opens a journal in PostgreSQL, and the tables if they can be
+// reached. Who signed is told by the journal itself, under the root key.
+func (c verifyJournalCmd) openPostgres(ctx context.Context, con *console, cfg Config) (a *audited, err error) {
+	pg := cfg.Postgres
+	a = &audited{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	j, err := pgjournal.Open(ctx, pgjournal.Options{Postgres: pg.options(pg.journalURL(), "verify"), ReadOnly: true})
+	if err != nil {
+		return a, err
+	}
+	a.Journal, a.closers = j, append(a.closers, j)
+	var fingerprint string
+	if c.Keys != "" {
+		b, err := os.ReadFile(filepath.Clean(c.Keys))
+		if err != nil {
+			return a, fmt.Errorf("keys: %w", err)
+		}
+		if a.Input.Keys, err = receipt.ParseKeys(b, c.Root); err != nil {
+			return a, err
+		}
+		fingerprint = c.Root
+		con.note("meaning digests are not recomputed: that takes the meaning key of a folder with keys (--data)")
+	} else {
+		keys, err := keysIn(c.Data)
+		if err != nil {
+			return a, err
+		}
+		con.progress("looking for the certified keys")
+		certs, err := certificatesIn(ctx, j)
+		con.progressDone()
+		if err != nil {
+			return a, err
+		}
+		fingerprint, a.MeaningKey = keys.Fingerprint(), keys.MeaningKey
+		if a.Input.Keys, err = receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), joined(certs, keys.Certificates())...), fingerprint); err != nil {
+			return a, err
+		}
+	}
+	if len(c.Anchor) > 0 || len(cfg.Anchors) > 0 {
+		if a.Anchors, err = c.readAnchors(ctx, con, cfg, fingerprint); err != nil {
+			return a, err
+		}
+	} else {
+		con.note("no anchor is named, so a cut tail would go unseen: --anchor, or anchors in the configuration")
+	}
+	tables, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), "verify"), ReadOnly: true})
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return a, nil
+	case err != nil && c.Config == "":
+		con.note("the tables could not be opened beside the journal, and are not compared (%v): name where they are with --config", err)
+		return a, nil
+	case err != nil:
+		return a, err
+	}
+	a.Tables, a.closers = tables, append(a.closers, tables)
+	return a, nil
+}
+
+// readAnchors reads what the anchors hold.
+func (c verifyJournalCmd) readAnchors(ctx context.Context, con *console, cfg Config, fingerprint string) ([]verify.Anchor, error) {
 	if len(c.Anchor) > 0 {
 		cfg.Anchors = c.Anchor
 	}

@@ -1,0 +1,201 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/vault"
+)
+
+// roleAlone is a role that runs as a process of its own, in the second shape.
+// Its parts start in order and stop in the reverse order.
+type roleAlone struct {
+	name, does string
+	parts      []part
+}
+
+// rolesAlone are the roles of the second shape, in order.
+func rolesAlone() []roleAlone {
+	return []roleAlone{
+		{"gateway", "takes reports and answers screens", []part{
+			{"journal", openRoleJournal},
+			{"tables", openRoleTables(readTables)},
+			{"vault", openRoleVault},
+			{"intake", startRoleIntake},
+			{"anchors", checkGatewayAnchors},
+			{"public listener", startPublic},
+		}},
+		{"projector", "makes the tables and signs checkpoints", []part{
+			{"journal", openRoleJournal},
+			{"tables", openRoleTables(writeTables)},
+			{"certificate", tellCertificate},
+			{"projector", startRoleProjector},
+		}},
+	}
+}
+
+func roleNamed(name string) *roleAlone {
+	for _, r := range rolesAlone() {
+		if r.name == name {
+			return &r
+		}
+	}
+	return nil
+}
+
+func roleNames() []string {
+	var names []string
+	for _, r := range rolesAlone() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// oneMachine refuses the storage of the second shape where all roles run in one
+// process: there is never a third shape.
+func oneMachine(cfg Config) error {
+	if !cfg.inPostgres() {
+		return nil
+	}
+	return usageError{fmt.Errorf("this configuration names PostgreSQL, where each role is a process of its own: tidegate serve %s. Leave postgres.url away to run all roles in this process on SQLite", strings.Join(roleNames(), "|"))}
+}
+
+// process is a role that runs alone.
+type process struct {
+	*node
+	role    string
+	version string
+	site    *site
+	tables  *late[store.Store]
+	secrets *late[vault.Vault]
+	lead    *leader // of the projector role
+
+	projecting *watch // how far the tables are
+
+	waiting atomic.Pointer[string] // why it is not ready; nil once all parts have started
+}
+
+// part is a part of a process.
+type part struct {
+	name  string
+	start func(context.Context, *process) (stop func(context.Context) error, err error)
+}
+
+// serveRole runs a role until ctx ends or it cannot go on.
+func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone) error {
+	if !cfg.inPostgres() {
+		return usageError{fmt.Errorf("the role %s on its own needs a journal that several processes can reach, and none is configured, so the data folder would be SQLite: set postgres.url (in --config, or TIDEGATE_POSTGRES_URL), or run `tidegate serve` without a role for all of them in one process on one machine", r.name)}
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return err
+	}
+	log := newLog(con.err, cfg.Log).With("role", r.name)
+	for _, w := range cfg.Warnings() {
+		log.Warn("an unwise setting", "warning", w)
+	}
+	f, err := prepareRoleFolder(ctx, cfg.Data, r.name, log)
+	if err != nil {
+		return stoppedEarly(ctx, log, err)
+	}
+	admin, err := listen(cfg.Admin, "admin", "--admin")
+	if err != nil {
+		return errors.Join(err, f.close())
+	}
+	if err := f.lock.describe(lockFile{PID: os.Getpid(), Admin: admin.Addr().String(), What: "serve " + r.name}); err != nil {
+		return errors.Join(err, admin.Close(), f.close())
+	}
+	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version}
+	p.wait("starting")
+	anchors, warnings, err := anchorsOf(cfg, f.dir, f.keys.Fingerprint())
+	if err != nil {
+		return errors.Join(err, admin.Close(), f.close())
+	}
+	p.anchors = anchors
+	for _, w := range warnings {
+		log.Warn("an unwise setting", "warning", w)
+	}
+	p.site = newSite(p)
+	return p.run(ctx, r, admin)
+}
+
+// run starts the parts, serves, and stops all in order.
+func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) error {
+	// The admin listener lives longest, so that start and stop can be watched.
+	adminCtx, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	adminDone := make(chan error, 1)
+	go func() { adminDone <- p.site.serve(adminCtx, admin) }()
+	p.log.Info("starting", "admin", admin.Addr().String(), "data", p.dir, "root", p.keys.Fingerprint())
+
+	parts := make([]role, len(r.parts))
+	for i, pt := range r.parts {
+		parts[i] = role{pt.name, func(ctx context.Context, _ *node) (func(context.Context) error, error) { return pt.start(ctx, p) }}
+	}
+	cause := stoppedEarly(ctx, p.log, p.start(ctx, parts))
+	if cause == nil && ctx.Err() == nil {
+		deps := p.dependencies()
+		p.site.shown.Store(&deps)
+		p.waiting.Store(nil)
+		p.log.Info("serving", "does", r.does, "admin", admin.Addr().String())
+		select {
+		case <-ctx.Done():
+			p.log.Info("stopping")
+		case cause = <-p.failed:
+			p.log.Error("stopping: a part of the process failed", "error", cause)
+		}
+	}
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	p.wait("stopping")
+	err := errors.Join(cause, p.stopAll(limit))
+	stopAdmin()
+	err = errors.Join(err, <-adminDone, p.folder.close())
+	if err == nil {
+		p.log.Info("stopped cleanly")
+	}
+	return err
+}
+
+// wait notes why the process is not ready.
+func (p *process) wait(why string) { p.waiting.Store(&why) }
+
+// stoppedEarly is nil for the error of a start that was told to stop.
+func stoppedEarly(ctx context.Context, log *slog.Logger, err error) error {
+	if err != nil && ctx.Err() != nil {
+		log.Info("stopped before the start was over")
+		return nil
+	}
+	return err
+}
+
+// prepareRoleFolder makes the role's folder, waits for its keys, and takes the
+// lock. Keys come from elsewhere, perhaps a moment later; damaged ones will not
+// get better.
+func prepareRoleFolder(ctx context.Context, dir, name string, log *slog.Logger) (*folder, error) {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	keys := filepath.Join(dir, folderKeys)
+	_, err := until(ctx, log, "the keys", nil, func(context.Context) (struct{}, error) {
+		if exists(keys) {
+			return struct{}{}, nil
+		}
+		return struct{}{}, fmt.Errorf("%s is not there: tidegate keys issue --data ROOT --to %s --name NAME", keys, dir)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if exists(filepath.Join(dir, fileJournal)) {
+		return nil, fmt.Errorf("%s is the data folder of one machine, with its journal in SQLite: give the role a folder of its own, or move that journal with `tidegate transfer`", dir)
+	}
+	return prepareFolder(dir, "serve "+name, false, log)
+}

@@ -1,0 +1,193 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/gateway"
+	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/journal/pgjournal"
+	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
+	"github.com/tidegate/tidegate/internal/vault"
+	"github.com/tidegate/tidegate/internal/vault/pgvault"
+)
+
+// Parts that several roles have.
+
+// fileTimeline keeps the highest timeline of the database that a role has seen.
+const fileTimeline = "timeline"
+
+// callLimit bounds a call to a database: a little above the time after which
+// the server ends the statement itself, for a server that does nothing any more.
+func (c *PostgresConfig) callLimit() time.Duration { return c.StatementTimeout + time.Second }
+
+// openRoleJournal waits for the journal: the one thing no role can do without.
+func openRoleJournal(ctx context.Context, p *process) (func(context.Context) error, error) {
+	p.wait("waiting for the journal")
+	pg := p.cfg.Postgres
+	j, err := until(ctx, p.log, "the journal", hopelessDatabase, func(ctx context.Context) (*pgjournal.Journal, error) {
+		ctx, cancel := context.WithTimeout(ctx, pg.ConnectTimeout+pg.callLimit())
+		defer cancel()
+		return pgjournal.Open(ctx, pgjournal.Options{Postgres: pg.options(pg.journalURL(), p.role), Logger: p.log, TimelineFile: p.path(fileTimeline)})
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.journal = boundedJournal{Journal: j, limit: pg.callLimit()}
+	if err := p.strongEnough(); err != nil {
+		return nil, errors.Join(err, j.Close())
+	}
+	p.wait("starting")
+	return func(ctx context.Context) error { return inTime(ctx, j.Close) }, nil
+}
+
+// What a role does with the tables.
+const (
+	readTables  = false
+	writeTables = true
+)
+
+// openRoleTables opens the tables in the background, to read or to write them.
+func openRoleTables(write bool) func(context.Context, *process) (func(context.Context) error, error) {
+	return func(_ context.Context, p *process) (func(context.Context) error, error) {
+		pg := p.cfg.Postgres
+		p.tables = newLate[store.Store]("the tables", "screens, lists and commands wait, reports are taken", pg.callLimit(), p.log)
+		p.store = lateStore{p.tables}
+		p.projector = projector.New(p.journal, p.store, shard, projector.Options{Logger: p.log})
+		open := func(ctx context.Context) (store.Store, error) {
+			s, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), p.role), ReadOnly: !write, Logger: p.log})
+			if err != nil {
+				return nil, err // and not a nil *Store in it
+			}
+			return s, nil
+		}
+		return background(p, p.tables, open, func(ctx context.Context, s store.Store) error {
+			_, err := s.Cursor(ctx, shard)
+			return err
+		}), nil
+	}
+}
+
+// openRoleVault opens the vault in the background.
+func openRoleVault(_ context.Context, p *process) (func(context.Context) error, error) {
+	pg := p.cfg.Postgres
+	p.secrets = newLate[vault.Vault]("the vault", "staff cannot sign in, reports are taken", pg.callLimit(), p.log)
+	open := func(ctx context.Context) (vault.Vault, error) {
+		v, err := pgvault.Open(ctx, pgvault.Options{Postgres: pg.options(pg.vaultURL(), p.role)})
+		if err != nil {
+			return nil, err // and not a nil *Vault in it
+		}
+		return v, nil
+	}
+	return background(p, p.secrets, open, func(ctx context.Context, v vault.Vault) error {
+		_, err := v.Credential(ctx, "status") // never there
+		if errors.Is(err, vault.ErrNotFound) {
+			return nil
+		}
+		return err
+	}), nil
+}
+
+// background runs a late dependency. What it returns stops that and closes it.
+func background[T io.Closer](p *process, l *late[T], open func(context.Context) (T, error), ask func(context.Context, T) error) func(context.Context) error {
+	stop := p.inBackground(func(ctx context.Context) error {
+		l.run(ctx, open, ask)
+		return nil
+	})
+	return func(ctx context.Context) error {
+		return errors.Join(stop(ctx), inTime(ctx, l.Close))
+	}
+}
+
+// startRoleIntake starts an intake with a run of its own, and tells this
+// process's certificate, which must be durable before it signs anything.
+func startRoleIntake(ctx context.Context, p *process) (func(context.Context) error, error) {
+	p.wait("waiting for the journal's first answer")
+	damaged := func(err error) bool { return errors.Is(err, journal.ErrFrame) || errors.Is(err, journal.ErrFork) }
+	return until(ctx, p.log, "the journal's first answer", damaged, func(ctx context.Context) (func(context.Context) error, error) {
+		return startIntake(ctx, p.node)
+	})
+}
+
+// tellCertificate tells this process's certificate and nothing more: for a role
+// that signs checkpoints and takes no facts.
+func tellCertificate(ctx context.Context, p *process) (func(context.Context) error, error) {
+	stop, err := startRoleIntake(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	return nil, stop(ctx)
+}
+
+// checkGatewayAnchors refuses a journal that ends below an anchor, as far as
+// this gateway can tell: anchors are signed by the projector, whose certificate
+// is in the tables, and those may be away. The projector checks in any case, and
+// before it writes a checkpoint.
+func checkGatewayAnchors(ctx context.Context, p *process) (func(context.Context) error, error) {
+	if len(p.cfg.Anchors) == 0 {
+		p.anchors = nil // the default one lies beside the projector
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Postgres.callLimit())
+	defer cancel()
+	err := p.checkAnchors(ctx)
+	var below *receipt.BelowAnchorError
+	if errors.As(err, &below) {
+		return nil, err
+	}
+	if err != nil {
+		p.log.Warn("the journal could not be compared with its anchors; the projector does it too", "error", err)
+	}
+	return nil, nil
+}
+
+// watchProjector asks how far the tables are, for /status: that nobody projects shows in
+// a lag that does not shrink.
+func (p *process) watchProjector() *watch {
+	w := &watch{}
+	w.state.Store(&gateway.State{OK: true, State: "not asked yet"})
+	var last journal.Position
+	moved := time.Now()
+	ask := func(ctx context.Context) gateway.State {
+		lag, err := p.projector.Lag(ctx)
+		switch {
+		case err != nil:
+			return gateway.State{State: "not known", Since: time.Now(), Note: fmt.Sprintf("how far the tables are cannot be read (%v)", err)}
+		case lag.Applied != last || lag.Applied >= lag.End:
+			last, moved = lag.Applied, time.Now()
+		}
+		if quiet := time.Since(moved); quiet > projectorQuiet {
+			return gateway.State{State: "behind", Since: moved, Note: fmt.Sprintf("the tables stand at position %d of %d and do not move: is a projector running? Reports are taken", lag.Applied, lag.End)}
+		}
+		return gateway.State{OK: true, State: "serving"}
+	}
+	stop := p.inBackground(func(ctx context.Context) error { return w.run(ctx, watchEvery, ask) })
+	p.stops = append(p.stops, step{"the watch on the projector", stop})
+	return w
+}
+
+// projectorQuiet is how long the tables may stand still below the journal's end
+// before somebody should look.
+const projectorQuiet = 15 * time.Second
+
+// watchJournal asks the journal now and then, for a role that appends nothing.
+func (p *process) watchJournal() *watch {
+	w := &watch{}
+	w.state.Store(&gateway.State{OK: true, State: "serving"})
+	stop := p.inBackground(func(ctx context.Context) error {
+		return w.run(ctx, watchEvery, func(ctx context.Context) gateway.State {
+			if _, err := p.journal.End(ctx, shard); err != nil {
+				return gateway.State{State: "failing", Since: time.Now(), Note: err.Error()}
+			}
+			return gateway.State{OK: true, State: "serving"}
+		})
+	})
+	p.stops = append(p.stops, step{"the watch on the journal", stop})
+	return w
+}
