@@ -12,17 +12,22 @@ import (
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/internal/store"
 )
 
 // BenchmarkProject projects 100,000 reports of 20,000 participants in frames
 // of 250 into an empty store on disk. µs/report is time, cpu-µs/report the
 // processor time of the whole process, checking and decoding included.
-func BenchmarkProject(b *testing.B) { benchmarkProject(b, 100_000, 250) }
+func BenchmarkProject(b *testing.B) { benchmarkProject(b, openSQLite, 100_000, 250) }
 
 // BenchmarkProjectSmallFrames is the same with frames of 5 reports.
-func BenchmarkProjectSmallFrames(b *testing.B) { benchmarkProject(b, 100_000, 5) }
+func BenchmarkProjectSmallFrames(b *testing.B) { benchmarkProject(b, openSQLite, 100_000, 5) }
 
-func benchmarkProject(b *testing.B, reports, perFrame int) {
+// BenchmarkProjectPostgres is BenchmarkProject into PostgreSQL with its own
+// settings, on this machine; its processor time is not in cpu-µs/report.
+func BenchmarkProjectPostgres(b *testing.B) { benchmarkProject(b, openPostgres, 100_000, 250) }
+
+func benchmarkProject(b *testing.B, open func(testing.TB) store.Store, reports, perFrame int) {
 	w := newWorld(b)
 	const participants = 20_000
 	w.seed(participants)
@@ -44,7 +49,7 @@ func benchmarkProject(b *testing.B, reports, perFrame int) {
 	var cpu time.Duration
 	for b.Loop() {
 		b.StopTimer()
-		s := openStore(b)
+		s := open(b)
 		// The registry first: it is not what is measured.
 		if err := projector.Rebuild(b.Context(), upTo{seeded, end}, s, 0, projector.Options{}, nil); err != nil {
 			b.Fatal(err)

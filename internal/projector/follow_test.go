@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
+	"github.com/tidegate/tidegate/test/services"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +30,13 @@ func TestMain(m *testing.M) {
 			os.Exit(2)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	code := m.Run()
+	services.CleanUp()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 func TestFollowingAndWaiting(t *testing.T) {

@@ -12,9 +12,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/internal/epro"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
+	"github.com/tidegate/tidegate/test/services"
 )
 
 func rawJSON(s string) json.RawMessage { return json.RawMessage(s) }
@@ -79,6 +82,34 @@ func (m *model) report(f *epro.Fact, readable, qol1 bool) {
 // TestAgainstModel projects random journals, in random steps, and compares
 // dispositions and books with the model, and the tables with a rebuild.
 func TestAgainstModel(t *testing.T) {
+	againstModel(t, func(r *rapid.T, dir string) store.Store { return openIn(r, t, dir, "followed.db") })
+}
+
+// TestAgainstModelPostgres is the same with tables in PostgreSQL, compared with
+// a rebuild in SQLite: the same journal makes equal tables on every engine.
+func TestAgainstModelPostgres(t *testing.T) {
+	opts := pgstore.Options{Postgres: postgres.Options{URL: services.SharedPostgres(t).NewDatabase(t)}}
+	againstModel(t, func(r *rapid.T, _ string) store.Store {
+		if err := pgstore.Remove(t.Context(), opts); err != nil {
+			r.Fatal(err)
+		}
+		s, err := pgstore.Open(t.Context(), opts)
+		if err != nil {
+			r.Fatal(err)
+		}
+		return s
+	})
+}
+
+func openIn(r *rapid.T, t *testing.T, dir, name string) store.Store {
+	s, err := sqlitestore.Open(t.Context(), filepath.Join(dir, name))
+	if err != nil {
+		r.Fatal(err)
+	}
+	return s
+}
+
+func againstModel(t *testing.T, open func(r *rapid.T, dir string) store.Store) {
 	runs := 0
 	rapid.Check(t, func(r *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // a folder for each of rapid's runs
@@ -86,14 +117,7 @@ func TestAgainstModel(t *testing.T) {
 			r.Fatal(err)
 		}
 		runs++
-		open := func(name string) *sqlitestore.Store {
-			s, err := sqlitestore.Open(t.Context(), filepath.Join(dir, name))
-			if err != nil {
-				r.Fatal(err)
-			}
-			return s
-		}
-		followed, rebuilt := open("followed.db"), open("rebuilt.db")
+		followed, rebuilt := open(r, dir), openIn(r, t, dir, "rebuilt.db")
 		defer followed.Close()
 		defer rebuilt.Close()
 
@@ -220,11 +244,11 @@ func compare(r *rapid.T, t *testing.T, m *model, followed, rebuilt store.Store) 
 	if !slices.Equal(listed, want) {
 		r.Fatalf("listed\n%q, want\n%q", listed, want)
 	}
-	a, err := followed.Hash(t.Context())
+	a, at, err := followed.HashAt(t.Context(), 0)
 	if err != nil {
 		r.Fatal(err)
 	}
-	if b, err := rebuilt.Hash(t.Context()); err != nil || a != b {
+	if b, same, err := rebuilt.HashAt(t.Context(), 0); err != nil || a != b || at != same {
 		r.Fatalf("a rebuild is not the same: %v", err)
 	}
 }

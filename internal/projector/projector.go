@@ -200,6 +200,9 @@ func (p *Projector) applyBatch(ctx context.Context, a *applier, frames []*frame)
 				err = a.stop(-1, "", fmt.Sprintf("%T", r), errPanic)
 			}
 		}()
+		if err := a.prefetch(tx, frames); err != nil {
+			return store.Cursor{}, err
+		}
 		for _, f := range frames {
 			if err := a.apply(tx, f); err != nil {
 				return store.Cursor{}, err

@@ -310,7 +310,7 @@ func wantSameAsRebuild(t *testing.T, w *world, s store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh := openStore(t)
+	fresh := openSQLite(t) // whatever s is: equal tables have equal dumps on every engine
 	w.mustProject(fresh)
 	want, err := fresh.Hash(t.Context())
 	if err != nil {

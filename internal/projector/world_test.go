@@ -157,9 +157,17 @@ func (w *world) report(trial, patient string, id epro.UUID, score int, edit ...f
 	return f
 }
 
-func openStore(t testing.TB) *sqlitestore.Store {
+// openStore opens an empty store: in SQLite, unless TestOnPostgres says otherwise.
+var openStore = openSQLite
+
+func openSQLite(t testing.TB) store.Store {
 	t.Helper()
 	s, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
+	return closing(t, s, err)
+}
+
+func closing(t testing.TB, s store.Store, err error) store.Store {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,16 +19,19 @@ func (t *tx) Prefetch(keys []store.Key) error {
 	asked := map[personID]bool{}
 	for i := range keys {
 		k := &keys[i]
-		if _, known := t.trialKeys[k.TrialID]; !known && k.PatientID != "" && !slices.Contains(trials, k.TrialID) {
+		if !k.Report {
+			commands = append(commands, k.ID)
+			if k.PatientID == "" {
+				continue
+			}
+		}
+		if _, known := t.trialKeys[k.TrialID]; !known && !slices.Contains(trials, k.TrialID) {
 			trials = append(trials, k.TrialID)
 		}
 		p := personID{k.TrialID, k.PatientID}
-		if k.PatientID != "" && k.Subject == 0 && t.people[p] == nil && !asked[p] {
+		if k.Subject == 0 && t.people[p] == nil && !asked[p] {
 			asked[p] = true
 			people = append(people, p)
-		}
-		if !k.Report {
-			commands = append(commands, k.ID)
 		}
 	}
 	if err := t.askTrialKeys(trials); err != nil {
