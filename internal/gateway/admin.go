@@ -97,6 +97,7 @@ type statusAnswer struct {
 	Dependencies map[string]State `json:"dependencies"`
 	Intake       intakeStatus     `json:"intake"`
 	Projector    *lagStatus       `json:"projector,omitempty"`
+	Directory    *directoryStatus `json:"directory,omitempty"`
 }
 
 type intakeStatus struct {
@@ -131,6 +132,10 @@ func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 	answer.Ready = answer.NotReady == ""
 	for _, d := range s.opts.Dependencies {
 		answer.Dependencies[d.Name] = d.Check()
+	}
+	if s.opts.Directory != nil {
+		state := s.opts.Directory.State()
+		answer.Directory = viewDirectory(&state)
 	}
 	if s.opts.Lag != nil {
 		if lag, ok := s.lag(); ok {

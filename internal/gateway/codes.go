@@ -36,6 +36,8 @@ const (
 	codeCursor        = "cursor"
 	codeConflict      = "conflict"
 	codeUnprocessable = "unprocessable"
+
+	codeDirectoryEmpty = "directory-empty"
 )
 
 var (

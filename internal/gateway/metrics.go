@@ -49,6 +49,9 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(m.requests, m.latency, m.panics, m.connections, m.connectionsOver, m.handshakesFailed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newIntakeCollector(s.intake), dependencyCollector(s.opts.Dependencies))
+	if s.opts.Directory != nil {
+		m.registry.MustRegister(newDirectoryCollector(s.opts.Directory))
+	}
 	return m
 }
 

@@ -113,9 +113,14 @@ type Options struct {
 	// Pending counts the report facts above a position, by trial.
 	Pending func(ctx context.Context, shard uint32, after journal.Position) (map[string]uint64, error)
 
+	// Directory is this process's copy of the registry. nil: participants are
+	// told that it is empty.
+	Directory Directory
+
 	// Control is mounted under /control/ of the admin listener. nil: nothing is.
 	Control http.Handler
-	// Dependencies are asked by /status and /metrics; each name once.
+	// Dependencies are asked by /status and /metrics; each name once. The
+	// directory is added to them.
 	Dependencies []Dependency
 	// Lag says how far the tables are behind. nil: not shown.
 	Lag     func(ctx context.Context) (Lag, error)

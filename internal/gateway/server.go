@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,9 @@ func New(opts Options) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	if opts.Directory != nil {
+		s.opts.Dependencies = append(slices.Clone(opts.Dependencies), directoryDependency(opts.Directory))
+	}
 	s.metrics = newMetrics(s)
 	s.routes = s.table()
 	engine, err := s.newEngine()
@@ -111,6 +115,7 @@ func (s *Server) table() []route {
 		{http.MethodGet, "/v1/patient/reports", read, s.own(s.listOwnReports)},
 		{http.MethodGet, "/v1/patient/reports/:reportId", read, s.own(s.getOwnReport)},
 		{http.MethodGet, "/v1/patient/reports/:reportId/receipt", read, s.own(s.getOwnReceipt)},
+		{http.MethodGet, "/v1/patient/trials", read, s.listOwnTrials},
 
 		{http.MethodGet, "/v1/keys", read, s.getKeys},
 
