@@ -40,6 +40,8 @@ var allowed = map[string][]string{
 	"internal/registry": {"internal/auth", "internal/store", "internal/vault", "internal/journal", "internal/epro"},
 	"internal/intake":   {"internal/receipt", "internal/journal", "internal/epro", "internal/fault"},
 
+	"internal/elect": {},
+
 	// Roles and edges. They never import one another: what one needs of
 	// another, internal/app hands over.
 	"internal/gateway": {
@@ -102,6 +104,8 @@ var homes = map[string][]string{
 	"github.com/alecthomas/kong":          {"internal/app"},
 	"github.com/goccy/go-yaml":            {"internal/app"},
 	"github.com/prometheus/client_golang": {"internal/app", "internal/gateway"},
+	"go.etcd.io/etcd/client/v3":           {"internal/elect"},
+	"go.uber.org/zap":                     {"internal/elect"}, // to silence etcd's client
 	"golang.org/x/mod":                    {"internal/receipt", "internal/projector", "internal/verify"},
 	"golang.org/x/crypto":                 {"internal/auth"},
 	"golang.org/x/net":                    {"internal/app", "internal/gateway"},
