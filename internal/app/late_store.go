@@ -12,7 +12,7 @@ import (
 )
 
 // lateStore are tables that may not be there yet. Every reading call is bounded
-// in time. Its write side has no bound: the projector waits as long as it takes.
+// in time, and so is a transaction, more generously.
 type lateStore struct{ *late[store.Store] }
 
 var _ store.Store = lateStore{}
@@ -123,12 +123,18 @@ func (s lateStore) Keys(ctx context.Context) ([]store.KeyFact, error) {
 	return call(ctx, s.late, func(ctx context.Context, v store.Store) ([]store.KeyFact, error) { return v.Keys(ctx) })
 }
 
+// applyLimit bounds a transaction of some 20,000 facts: over a connection that
+// died unnoticed it would not end.
+const applyLimit = time.Minute
+
 // Apply implements [store.Store].
 func (s lateStore) Apply(ctx context.Context, shard uint32, from store.Cursor, fn func(store.Tx) (store.Cursor, error)) error {
 	v, err := s.get()
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
 	return v.Apply(ctx, shard, from, fn)
 }
 
@@ -185,8 +191,8 @@ func (c lateCredentials) Credential(ctx context.Context, id string) (vault.Crede
 }
 
 // boundedJournal bounds the reading calls of a journal behind a network, so that
-// one that hangs hangs no screen. Append and Wait have no bound of their own:
-// whoever waits for them has one.
+// one that hangs hangs no screen and no projector. Append has no bound here: a
+// phone's wait has one, and the adapter has its own.
 type boundedJournal struct {
 	journal.Journal
 	limit time.Duration
@@ -204,4 +210,17 @@ func (b boundedJournal) End(ctx context.Context, shard uint32) (journal.Record, 
 	ctx, cancel := context.WithTimeout(ctx, b.limit)
 	defer cancel()
 	return b.Journal.End(ctx, shard)
+}
+
+// Wait implements [journal.Journal]. It returns early, which it may, when the
+// journal was silent for long: a connection that died unnoticed would be waited
+// on for ever.
+func (b boundedJournal) Wait(ctx context.Context, shard uint32, after journal.Position) error {
+	within, cancel := context.WithTimeout(ctx, b.limit)
+	defer cancel()
+	err := b.Journal.Wait(within, shard, after)
+	if within.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }

@@ -19,14 +19,21 @@ import (
 // roleAlone is a role that runs as a process of its own, in the second shape.
 // Its parts start in order and stop in the reverse order.
 type roleAlone struct {
-	name, does string
-	parts      []part
+	name  string
+	parts []part
 }
+
+// Names of the roles of the second shape.
+const (
+	roleGateway   = "gateway"   // takes reports and answers screens
+	roleTrial     = "trial"     // serves the Trial service
+	roleProjector = "projector" // makes the tables and signs checkpoints
+)
 
 // rolesAlone are the roles of the second shape, in order.
 func rolesAlone() []roleAlone {
 	return []roleAlone{
-		{"gateway", "takes reports and answers screens", []part{
+		{roleGateway, []part{
 			{"journal", openRoleJournal},
 			{"tables", openRoleTables(readTables)},
 			{"vault", openRoleVault},
@@ -34,7 +41,7 @@ func rolesAlone() []roleAlone {
 			{"anchors", checkGatewayAnchors},
 			{"public listener", startPublic},
 		}},
-		{"projector", "makes the tables and signs checkpoints", []part{
+		{roleProjector, []part{
 			{"journal", openRoleJournal},
 			{"tables", openRoleTables(writeTables)},
 			{"certificate", tellCertificate},
@@ -80,6 +87,7 @@ type process struct {
 	lead    *leader // of the projector role
 
 	projecting *watch // how far the tables are
+	listens    []any  // attributes for the log: where it listens beside the admin address
 
 	waiting atomic.Pointer[string] // why it is not ready; nil once all parts have started
 }
@@ -115,13 +123,14 @@ func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone) error
 	}
 	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version}
 	p.wait("starting")
-	anchors, warnings, err := anchorsOf(cfg, f.dir, f.keys.Fingerprint())
-	if err != nil {
-		return errors.Join(err, admin.Close(), f.close())
-	}
-	p.anchors = anchors
-	for _, w := range warnings {
-		log.Warn("an unwise setting", "warning", w)
+	if len(cfg.Anchors) > 0 || r.name == roleProjector { // the default one is beside the folder of whoever writes it
+		var warnings []string
+		if p.anchors, warnings, err = anchorsOf(cfg, f.dir, f.keys.Fingerprint()); err != nil {
+			return errors.Join(err, admin.Close(), f.close())
+		}
+		for _, w := range warnings {
+			log.Warn("an unwise setting", "warning", w)
+		}
 	}
 	p.site = newSite(p)
 	return p.run(ctx, r, admin)
@@ -144,7 +153,7 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 		deps := p.dependencies()
 		p.site.shown.Store(&deps)
 		p.waiting.Store(nil)
-		p.log.Info("serving", "does", r.does, "admin", admin.Addr().String())
+		p.log.Info("serving", append(p.listens, "admin", admin.Addr().String(), "data", p.dir)...)
 		select {
 		case <-ctx.Done():
 			p.log.Info("stopping")

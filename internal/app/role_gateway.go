@@ -46,7 +46,7 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 	g.SetReady(true)
 	admin := g.Admin()
 	p.site.full.Store(&admin)
-	p.log.Info("taking reports", "http", l.Addr().String())
+	p.listens = []any{"http", l.Addr().String()}
 	return func(limit context.Context) error {
 		g.SetReady(false)
 		stop()
@@ -57,7 +57,7 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 // dependencies are what /status names of a role that runs alone.
 func (p *process) dependencies() []gateway.Dependency {
 	deps := []gateway.Dependency{{Name: "tables", Check: p.tables.now}}
-	if p.role != "projector" {
+	if p.role != roleProjector {
 		deps = append(deps, gateway.Dependency{Name: "journal", Check: p.journalState})
 	}
 	if p.secrets != nil {

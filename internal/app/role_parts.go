@@ -130,8 +130,7 @@ func tellCertificate(ctx context.Context, p *process) (func(context.Context) err
 // is in the tables, and those may be away. The projector checks in any case, and
 // before it writes a checkpoint.
 func checkGatewayAnchors(ctx context.Context, p *process) (func(context.Context) error, error) {
-	if len(p.cfg.Anchors) == 0 {
-		p.anchors = nil // the default one lies beside the projector
+	if len(p.anchors) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Postgres.callLimit())
@@ -167,10 +166,13 @@ func (p *process) watchProjector() *watch {
 		}
 		return gateway.State{OK: true, State: "serving"}
 	}
-	stop := p.inBackground(func(ctx context.Context) error { return w.run(ctx, watchEvery, ask) })
+	stop := p.inBackground(func(ctx context.Context) error { return w.run(ctx, watchLag, ask) })
 	p.stops = append(p.stops, step{"the watch on the projector", stop})
 	return w
 }
+
+// watchLag is how often the tables are asked how far they are.
+const watchLag = time.Second
 
 // projectorQuiet is how long the tables may stand still below the journal's end
 // before somebody should look.

@@ -115,8 +115,7 @@ func (l *leader) standAside(ctx context.Context) {
 // and follows it.
 func (l *leader) project(ctx context.Context) error {
 	l.set(gateway.State{State: "waiting", Since: time.Now(), Note: "for the tables"})
-	tables, err := l.writable(ctx)
-	if err != nil {
+	if err := l.writable(ctx); err != nil {
 		return err
 	}
 	if err := l.checkTables(ctx); err != nil {
@@ -125,31 +124,43 @@ func (l *leader) project(ctx context.Context) error {
 	if err := l.compare(ctx); err != nil {
 		return err
 	}
-	pr := projector.New(l.journal, tables, shard, projector.Options{Logger: l.log})
+	pr := projector.New(l.journal, l.store, shard, projector.Options{Logger: l.log})
 	l.counters.Store(pr.Counters())
 	l.set(gateway.State{OK: true, State: stateActive, Since: time.Now()})
 	l.log.Info("projecting")
 	stop := l.anchor(pr)
-	err = pr.Run(ctx)
+	err := pr.Run(ctx)
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace/2)
 	defer cancel()
 	return errors.Join(err, stop(limit))
 }
 
 // writable waits for the tables. Those of another layout are made anew beside.
-func (l *leader) writable(ctx context.Context) (store.Store, error) {
-	return until(ctx, l.log, "the tables", func(error) bool { return false }, func(ctx context.Context) (store.Store, error) {
-		s, err := l.tables.get()
-		if !errors.Is(err, store.ErrLayout) {
-			return s, err
+func (l *leader) writable(ctx context.Context) error {
+	for {
+		_, err := l.tables.get() // which tells the log when they are not there
+		if err == nil {
+			return nil
 		}
-		l.log.Warn("the tables have another layout: they are made again from the journal")
-		pg := l.cfg.Postgres
-		opts := pgstore.Options{Postgres: pg.options(pg.storeURL(), l.role), Logger: l.log}
-		err = pgstore.Build(ctx, opts, func(s store.Store) error {
-			return projector.Rebuild(ctx, l.journal, s, shard, projector.Options{Logger: l.log}, nil)
-		})
-		return nil, errors.Join(errNotThere, err) // the next look opens them
+		if errors.Is(err, store.ErrLayout) {
+			l.log.Warn("the tables have another layout: they are made again from the journal")
+			if err := l.rebuild(ctx); err != nil {
+				return err
+			}
+		}
+		l.set(gateway.State{State: "waiting", Since: time.Now(), Note: err.Error()})
+		if !rest(ctx, firstLatePause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// rebuild makes the tables anew beside the old ones, and swaps them in.
+func (l *leader) rebuild(ctx context.Context) error {
+	pg := l.cfg.Postgres
+	opts := pgstore.Options{Postgres: pg.options(pg.storeURL(), l.role), Logger: l.log}
+	return pgstore.Build(ctx, opts, func(s store.Store) error {
+		return projector.Rebuild(ctx, l.journal, s, shard, projector.Options{Logger: l.log}, nil)
 	})
 }
 
