@@ -12,7 +12,9 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/tidegate/tidegate/internal/directory"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/trialrpc"
 	"github.com/tidegate/tidegate/internal/vault"
 )
 
@@ -39,7 +41,15 @@ func rolesAlone() []roleAlone {
 			{"vault", openRoleVault},
 			{"intake", startRoleIntake},
 			{"anchors", checkGatewayAnchors},
+			{"directory", startRoleDirectory},
 			{"public listener", startPublic},
+		}},
+		{roleTrial, []part{
+			{"journal", openRoleJournal},
+			{"tables", openRoleTables(readTables)},
+			{"vault", openRoleVault},
+			{"intake", startRoleIntake},
+			{"Trial service", startRoleRPC},
 		}},
 		{roleProjector, []part{
 			{"journal", openRoleJournal},
@@ -86,6 +96,12 @@ type process struct {
 	secrets *late[vault.Vault]
 	lead    *leader // of the projector role
 
+	registry  *directory.Directory // of the gateway role
+	client    *trialrpc.Client     // of the gateway role, nil without a Trial service
+	rpc       *trialrpc.Server     // of the trial role
+	rpcEtcd   bool                 // it is registered in etcd
+	trialFile string               // etc/trial.yaml, for the trial role
+
 	projecting *watch // how far the tables are
 	listens    []any  // attributes for the log: where it listens beside the admin address
 
@@ -99,7 +115,7 @@ type part struct {
 }
 
 // serveRole runs a role until ctx ends or it cannot go on.
-func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone) error {
+func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone, trialFile string) error {
 	if !cfg.inPostgres() {
 		return usageError{fmt.Errorf("the role %s on its own needs a journal that several processes can reach, and none is configured, so the data folder would be SQLite: set postgres.url (in --config, or TIDEGATE_POSTGRES_URL), or run `tidegate serve` without a role for all of them in one process on one machine", r.name)}
 	}
@@ -121,7 +137,7 @@ func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone) error
 	if err := f.lock.describe(lockFile{PID: os.Getpid(), Admin: admin.Addr().String(), What: "serve " + r.name}); err != nil {
 		return errors.Join(err, admin.Close(), f.close())
 	}
-	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version}
+	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version, trialFile: trialFile}
 	p.wait("starting")
 	if len(cfg.Anchors) > 0 || r.name == roleProjector { // the default one is beside the folder of whoever writes it
 		var warnings []string

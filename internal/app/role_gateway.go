@@ -25,7 +25,8 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 		defer cancel()
 		return projector.PendingReports(ctx, p.journal, shard, after)
 	}
-	o.Dependencies = p.dependencies()
+	o.Directory, o.Dependencies = p.registry, p.dependencies()
+	o.Metrics = p.site.parts
 	g, err := gateway.New(o)
 	if err != nil {
 		return nil, err
@@ -65,6 +66,12 @@ func (p *process) dependencies() []gateway.Dependency {
 	}
 	if p.projecting != nil {
 		deps = append(deps, gateway.Dependency{Name: "projector", Check: p.projecting.now})
+	}
+	if p.client != nil {
+		deps = append(deps, p.clientStates()...)
+	}
+	if p.rpc != nil {
+		deps = append(deps, gateway.Dependency{Name: "trial service", Check: func() gateway.State { return stateOfRPC(p.rpc, p.rpcEtcd) }})
 	}
 	if p.lead != nil {
 		deps = append(deps, p.lead.dependencies()...)

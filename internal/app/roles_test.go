@@ -215,8 +215,10 @@ func (r *roleProcess) status() (s roleStatus) {
 // Roles start in any order, before the database is set up, and work together.
 func TestRolesTogether(t *testing.T) {
 	pg := services.SharedPostgres(t)
-	c := newCluster(t, pg, "")
+	etcd := services.Etcd(t)
+	c := newCluster(t, pg, fmt.Sprintf("etcd:\n  endpoints: [%q]\n  key: %q\n  election: %q\n", etcd.Endpoint(), t.Name()+"/trial.rpc", t.Name()+"/projector"))
 	gateway, projector := c.start("gateway", "gateway-1"), c.start("projector", "projector-1")
+	trial := c.start("trial", "trial-1", "--rpc", "127.0.0.1:0")
 	gateway.said("msg=waiting")
 	projector.said("msg=waiting")
 	if s := gateway.status(); s.Ready || !strings.Contains(s.NotReady, "waiting for the journal") {
@@ -239,7 +241,17 @@ func TestRolesTogether(t *testing.T) {
 	if code, body := get(t, url+"/v1/trials/T001/books", token); code != http.StatusOK || !strings.Contains(body, `"accepted":20`) {
 		t.Errorf("books: %d %s", code, body)
 	}
-	for _, r := range []*roleProcess{gateway, projector} {
+	phone := strings.TrimSpace(c.ok("token", "participant", "--data", c.root, "--patient", "P-000002", "--trial", "T001"))
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		code, body := get(t, url+"/v1/patient/trials", phone)
+		if code == http.StatusOK && strings.Contains(body, `"T001"`) && strings.Contains(body, `"T002"`) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("own trials: %d %s", code, body)
+		}
+	}
+	for _, r := range []*roleProcess{gateway, trial, projector} {
 		for name, d := range r.status().Dependencies {
 			if !d.OK {
 				t.Errorf("%s: %s is %s: %s", r.name, name, d.State, d.Note)
@@ -250,12 +262,13 @@ func TestRolesTogether(t *testing.T) {
 	t.Log(out)
 	c.ok("verify", "--data", filepath.Join(c.dir, "gateway-1"), "--journal", c.journal, "--acks", acks)
 	gateway.stop()
+	trial.stop()
 	projector.stop()
 	first := c.ok("rebuild", "--data", c.root, "--config", c.config, "--json")
 	second := c.ok("rebuild", "--data", c.root, "--config", c.config, "--json")
 	t.Log(first, second)
 	out = c.ok("keys", "list", "--data", c.root, "--config", c.config)
-	if strings.Count(out, "issued to") != 2 {
+	if strings.Count(out, "issued to") != 3 {
 		t.Error(out)
 	}
 }

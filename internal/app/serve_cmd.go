@@ -4,22 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidegate/tidegate/internal/directory"
 	"github.com/tidegate/tidegate/internal/gateway"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/trialrpc"
 )
 
 // serveFlags are the settings that are flags too: few, the rest is in the file.
 type serveFlags struct {
 	HTTP   string   `help:"Public address. Default: 127.0.0.1:8080." name:"http"`
 	Admin  string   `help:"Admin address: health, metrics, status. Default: 127.0.0.1:8082."`
+	RPC    string   `help:"Address of the Trial service (gRPC). Default: 127.0.0.1:8081. 'none': it is not served." name:"rpc"`
 	Anchor []string `help:"Where checkpoints go, outside the data folder: a path or URL; may be repeated. 'none' for no anchor."`
 	Config string   `help:"Configuration file; see tidegate config doc." type:"path"`
 
@@ -39,6 +45,7 @@ func (f serveFlags) config(con *console, data string) (Config, error) {
 	set(&cfg.Data, data)
 	set(&cfg.HTTP, f.HTTP)
 	set(&cfg.Admin, f.Admin)
+	set(&cfg.RPC, f.RPC)
 	if len(f.Anchor) > 0 {
 		cfg.Anchors = f.Anchor
 	}
@@ -48,6 +55,7 @@ func (f serveFlags) config(con *console, data string) (Config, error) {
 type serveCmd struct {
 	Role string `arg:"" optional:"" help:"gateway, trial or projector: one role alone, on PostgreSQL. Without it all roles run in this process, on SQLite."`
 	Data string `help:"Data folder; made if it does not exist. Default: data." type:"path"`
+	File string `help:"The trial role's settings as go-zero spells them, etc/trial.yaml; what it does not say is as configured." short:"f" type:"path"`
 	serveFlags
 }
 
@@ -66,7 +74,13 @@ func (c serveCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if r := roleNamed(c.Role); r != nil {
-		return serveRole(ctx, con, cfg, *r)
+		if c.File != "" && c.Role != roleTrial {
+			return usageError{errors.New("-f is for the trial role; every other setting is in --config")}
+		}
+		return serveRole(ctx, con, cfg, *r, c.File)
+	}
+	if c.File != "" {
+		return usageError{errors.New("-f is for the trial role: tidegate serve trial -f FILE")}
 	}
 	if err := oneMachine(cfg); err != nil {
 		return err
@@ -83,8 +97,13 @@ type server struct {
 	*node
 	noProjector   bool
 	public, admin net.Listener
+	rpc           net.Listener // nil when the Trial service is off
 	gateway       *gateway.Server
 	vaultState    *watch
+
+	trials   *trialrpc.Server // nil when it is off
+	registry *directory.Directory
+	metrics  *prometheus.Registry // of the Trial service
 }
 
 // startServer does all that comes before the first request, in the order in
@@ -101,12 +120,15 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	if err != nil {
 		return nil, err
 	}
-	s := &server{noProjector: noProjector}
+	s := &server{noProjector: noProjector, metrics: prometheus.NewRegistry()}
 	if s.public, err = listen(cfg.HTTP, "http", "--http"); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	if s.admin, err = listen(cfg.Admin, "admin", "--admin"); err != nil {
 		return nil, errors.Join(err, s.public.Close(), f.close())
+	}
+	if s.rpc, err = listenRPC(cfg, log); err != nil {
+		return nil, errors.Join(err, s.closeListeners(), f.close())
 	}
 	if err := f.lock.describe(lockFile{PID: os.Getpid(), Admin: s.admin.Addr().String(), What: "serve"}); err != nil {
 		return nil, errors.Join(err, s.closeListeners(), f.close())
@@ -119,6 +141,13 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 		return nil, errors.Join(err, s.closeListeners())
 	}
 	s.vaultState = s.watchVault()
+	s.followRegistry()
+	if s.rpc != nil {
+		s.trials, err = s.trialService(cfg.rpcSettings(), s.vault, s.metrics)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.closeListeners(), s.node.close(context.WithoutCancel(ctx)))
+	}
 	if s.gateway, err = gateway.New(s.options(con.version)); err != nil {
 		return nil, errors.Join(err, s.closeListeners(), s.node.close(context.WithoutCancel(ctx)))
 	}
@@ -137,12 +166,45 @@ func listen(addr, what, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-func (s *server) closeListeners() error { return errors.Join(s.public.Close(), s.admin.Close()) }
+// listenRPC listens for the Trial service. It is no reason not to take reports
+// that somebody else has the port which nobody asked for.
+func listenRPC(cfg Config, log *slog.Logger) (net.Listener, error) {
+	if !cfg.servesRPC() {
+		return nil, nil //nolint:nilnil // it is off
+	}
+	l, err := listen(cfg.RPC, "rpc", "--rpc")
+	if err != nil && cfg.RPC == NewDefaultConfig().RPC {
+		log.Warn("the Trial service is not served", "error", err)
+		return nil, nil //nolint:nilnil // as if it was off
+	}
+	return l, err
+}
+
+// followRegistry keeps the directory that participants' own trials are read
+// from, as every gateway has one.
+func (s *server) followRegistry() {
+	s.registry = directory.New(directory.Options{Identity: s.keys.Fingerprint(), Log: slog.New(slog.DiscardHandler)})
+	feed := directory.NewFeed(s.journal, s.store, slog.New(slog.DiscardHandler))
+	stop := s.inBackground(func(ctx context.Context) error {
+		s.registry.Run(ctx, feed)
+		return nil
+	})
+	s.stops = append(s.stops, step{"the directory", stop})
+}
+
+func (s *server) closeListeners() error {
+	err := errors.Join(s.public.Close(), s.admin.Close())
+	if s.rpc != nil {
+		err = errors.Join(err, s.rpc.Close())
+	}
+	return err
+}
 
 // options hands the gateway what it needs.
 func (s *server) options(version string) gateway.Options {
 	o := s.gatewayOptions(version)
 	o.Credentials, o.Control, o.Dependencies = s.vault, s.control(), s.dependencies()
+	o.Directory, o.Metrics = s.registry, s.metrics
 	return o
 }
 
@@ -182,8 +244,14 @@ func (s *server) serve(ctx context.Context) error {
 	publicCtx, stopPublic := context.WithCancel(ctx)
 	publicDone := make(chan error, 1)
 	go func() { publicDone <- s.gateway.ServePublic(publicCtx, s.public) }()
+	listens := []any{"http", s.public.Addr().String(), "admin", s.admin.Addr().String()}
+	stopRPC := func(context.Context) error { return nil }
+	if s.trials != nil {
+		listens = append(listens, "rpc", s.rpc.Addr().String())
+		stopRPC = s.serveRPC(ctx, s.trials, s.rpc)
+	}
 	s.gateway.SetReady(true)
-	s.log.Info("serving", "http", s.public.Addr().String(), "admin", s.admin.Addr().String(), "data", s.dir)
+	s.log.Info("serving", append(listens, "data", s.dir)...)
 
 	var cause error
 	select {
@@ -198,7 +266,9 @@ func (s *server) serve(ctx context.Context) error {
 	defer cancel()
 	s.gateway.SetReady(false)
 	stopPublic()
-	err := errors.Join(cause, <-publicDone, s.stopAll(limit))
+	rpcDone := make(chan error, 1)
+	go func() { rpcDone <- stopRPC(limit) }() // it is a listener too: its callers wait for intake
+	err := errors.Join(cause, <-publicDone, <-rpcDone, s.stopAll(limit))
 	stopAdmin()
 	err = errors.Join(err, <-adminDone, s.storage.close(), s.folder.close())
 	if err == nil {
@@ -221,6 +291,9 @@ func (s *server) dependencies() []gateway.Dependency {
 			return gateway.State{OK: true, State: "serving"}
 		}},
 		{Name: "vault", Check: s.vaultState.now},
+	}
+	if s.trials != nil {
+		deps = append(deps, gateway.Dependency{Name: "trial service", Check: func() gateway.State { return stateOfRPC(s.trials, len(s.cfg.Etcd.Endpoints) > 0) }})
 	}
 	for i, a := range s.anchors {
 		deps = append(deps, gateway.Dependency{Name: "anchor " + a.String(), Check: func() gateway.State {

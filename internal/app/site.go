@@ -24,19 +24,20 @@ import (
 // gateway role answers with the gateway's own pages once it has one.
 type site struct {
 	p        *process
-	registry *prometheus.Registry
+	registry *prometheus.Registry // of what a role has that is no gateway
+	parts    *prometheus.Registry // of parts that bring their own figures: shown by every role
 	mux      *http.ServeMux
 	full     atomic.Pointer[http.Handler]
 	shown    atomic.Pointer[[]gateway.Dependency] // once they can be asked
 }
 
 func newSite(p *process) *site {
-	s := &site{p: p, registry: prometheus.NewRegistry(), mux: http.NewServeMux()}
+	s := &site{p: p, registry: prometheus.NewRegistry(), parts: prometheus.NewRegistry(), mux: http.NewServeMux()}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), siteCollector{s})
 	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	s.mux.HandleFunc("GET /readyz", s.getReady)
 	s.mux.HandleFunc("GET /status", s.getStatus)
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{s.registry, prometheus.DefaultGatherer}, promhttp.HandlerOpts{Registry: s.registry}))
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{s.registry, s.parts}, promhttp.HandlerOpts{Registry: s.registry}))
 	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/intake"
@@ -122,6 +124,8 @@ type Options struct {
 	// Dependencies are asked by /status and /metrics; each name once. The
 	// directory is added to them.
 	Dependencies []Dependency
+	// Metrics are shown by /metrics beside the gateway's own. nil: none are.
+	Metrics prometheus.Gatherer
 	// Lag says how far the tables are behind. nil: not shown.
 	Lag     func(ctx context.Context) (Lag, error)
 	Version string // of the binary, for /status

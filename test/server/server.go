@@ -120,6 +120,7 @@ type Server struct {
 	Data    string
 	URL     string // public, without a slash at the end
 	Admin   string
+	RPC     string // address of the Trial service
 	Process *os.Process
 	cmd     *exec.Cmd
 	out     *buffer
@@ -151,7 +152,7 @@ func Launch(t testing.TB, o Options) *Server {
 	if o.Serve {
 		args = []string{"serve"}
 	}
-	args = append(args, "--data", o.Data, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+	args = append(args, "--data", o.Data, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--rpc", "127.0.0.1:0")
 	args = append(append(append([]string{}, o.Wrap...), binary), append(args, o.Args...)...)
 	s := &Server{t: t, Binary: binary, Data: o.Data, out: &buffer{}, ended: make(chan struct{})}
 	s.cmd = exec.Command(args[0], args[1:]...) //nolint:gosec // a test's own command
@@ -213,6 +214,9 @@ func (s *Server) findAddresses() bool {
 			}
 			if v, ok := strings.CutPrefix(field, "admin="); ok {
 				s.Admin = v
+			}
+			if v, ok := strings.CutPrefix(field, "rpc="); ok {
+				s.RPC = v
 			}
 		}
 	}

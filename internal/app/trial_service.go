@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidegate/tidegate/internal/auth"
+	"github.com/tidegate/tidegate/internal/directory"
+	"github.com/tidegate/tidegate/internal/gateway"
+	"github.com/tidegate/tidegate/internal/trialrpc"
+)
+
+// The Trial service, and the directory that follows it.
+
+// fileDirectory keeps a gateway's directory over restarts.
+const fileDirectory = "directory"
+
+// rpcSettings are the Trial service's settings, as the configuration says them.
+func (c *Config) rpcSettings() trialrpc.Settings {
+	return trialrpc.Settings{
+		Listen: c.RPC, Advertise: c.Trial.Advertise, Endpoints: c.Trial.Endpoints, Timeout: c.Trial.Timeout,
+		MaxConcurrent: c.Trial.MaxConcurrent, Rate: c.Trial.Rate, Burst: c.Trial.Burst, Shedding: c.Trial.Shedding,
+		Etcd: trialrpc.Etcd{
+			Endpoints: c.Etcd.Endpoints, Key: c.Etcd.Key, Cert: c.Etcd.Cert, CertKey: c.Etcd.CertKey, CA: c.Etcd.CA,
+			User: c.Etcd.User, PasswordFile: c.Etcd.PasswordFile, DialTimeout: c.Etcd.DialTimeout,
+		},
+		TLS: trialrpc.TLS{Cert: c.RPCTLS.Cert, Key: c.RPCTLS.Key, CA: c.RPCTLS.CA},
+	}
+}
+
+// trialService makes the service on top of the record path. Metrics go to r.
+func (n *node) trialService(settings trialrpc.Settings, creds auth.Credentials, r prometheus.Registerer) (*trialrpc.Server, error) {
+	return trialrpc.NewServer(trialrpc.Options{
+		Settings: settings, Log: n.log, Intake: n.intake, Credentials: creds, Reader: n.store, Frames: n.journal,
+		Passed: n.projector.Passed, Directory: directory.NewFeed(n.journal, n.store, n.log), Metrics: r,
+	})
+}
+
+// startRoleRPC is the trial role's listener.
+func startRoleRPC(ctx context.Context, p *process) (func(context.Context) error, error) {
+	p.projecting = p.watchProjector()
+	settings := p.cfg.rpcSettings()
+	if p.trialFile != "" {
+		var err error
+		if settings, err = trialrpc.LoadYAML(p.trialFile, settings); err != nil {
+			return nil, err
+		}
+	}
+	if !p.cfg.servesRPC() && p.trialFile == "" {
+		return nil, errors.New("rpc: the trial role needs an address to listen on, such as 127.0.0.1:8081")
+	}
+	s, err := p.trialService(settings, lateCredentials{p.secrets}, p.site.parts)
+	if err != nil {
+		return nil, err
+	}
+	l, err := listen(settings.Listen, "rpc", "--rpc")
+	if err != nil {
+		return nil, err
+	}
+	p.rpc, p.rpcEtcd = s, len(settings.Etcd.Endpoints) > 0
+	p.listens = []any{"rpc", l.Addr().String()}
+	return p.serveRPC(ctx, s, l), nil
+}
+
+// serveRPC serves until the returned stop is called, and fails the process when
+// the listener ends by itself.
+func (n *node) serveRPC(ctx context.Context, s *trialrpc.Server, l net.Listener) func(context.Context) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() {
+		err := s.Serve(serving, l)
+		if serving.Err() == nil {
+			n.fail(errors.Join(errors.New("the Trial service ended"), err))
+		}
+		done <- err
+	}()
+	return func(limit context.Context) error {
+		stop()
+		return inTime(limit, func() error { return <-done })
+	}
+}
+
+// stateOfRPC is how the service of this process is.
+func stateOfRPC(s *trialrpc.Server, etcd bool) gateway.State {
+	st := s.State()
+	switch {
+	case !st.Serving:
+		return gateway.State{State: "stopped", Note: "the Trial service does not serve: see the log"}
+	case etcd && !st.Registered:
+		return gateway.State{State: "not registered", Note: "etcd does not hold this instance, so gateways that start now do not find it; it is tried again"}
+	}
+	return gateway.State{OK: true, State: "serving"}
+}
+
+// startRoleDirectory keeps this gateway's copy of the registry: from the Trial
+// service, or, where none is configured, from the tables.
+func startRoleDirectory(_ context.Context, p *process) (func(context.Context) error, error) {
+	p.registry = directory.New(directory.Options{Path: p.path(fileDirectory), Identity: p.keys.Fingerprint(), Log: p.log})
+	var source directory.Source = directory.NewFeed(p.journal, p.store, p.log)
+	closing := func() error { return nil }
+	if len(p.cfg.Trial.Endpoints) > 0 || len(p.cfg.Etcd.Endpoints) > 0 {
+		c, err := trialrpc.NewClient(trialrpc.ClientOptions{Settings: p.cfg.rpcSettings(), Log: p.log, Metrics: p.site.parts})
+		if err != nil {
+			return nil, err
+		}
+		p.client, source, closing = c, c, c.Close
+	}
+	stop := p.inBackground(func(ctx context.Context) error {
+		p.registry.Run(ctx, source)
+		return nil
+	})
+	return func(ctx context.Context) error { return errors.Join(stop(ctx), closing()) }, nil
+}
+
+// clientStates are how the gateway's way to the Trial service is.
+func (p *process) clientStates() []gateway.Dependency {
+	deps := []gateway.Dependency{{Name: "trial service", Check: func() gateway.State {
+		st := p.client.State()
+		switch {
+		case st.Connected:
+			return gateway.State{OK: true, State: "serving", Note: "instances: " + strings.Join(st.Instances, ", ")}
+		case len(st.Instances) == 0:
+			return gateway.State{State: "not found", Note: "no instance is known; reports are taken, and participants see what the directory knew last"}
+		}
+		return gateway.State{State: "not connected", Note: "reports are taken, and participants see what the directory knew last"}
+	}}}
+	if len(p.cfg.Trial.Endpoints) == 0 {
+		deps = append(deps, gateway.Dependency{Name: "etcd", Check: func() gateway.State {
+			if err := p.client.State().Err; err != nil {
+				return gateway.State{State: "failing", Note: fmt.Sprintf("instances of the Trial service are those last known (%v)", err)}
+			}
+			return gateway.State{OK: true, State: "serving"}
+		}})
+	}
+	return deps
+}
