@@ -28,3 +28,13 @@ func files() fs.FS {
 func Migrate(ctx context.Context, o postgres.Options) (from, to int64, err error) {
 	return schema.Migrate(ctx, o)
 }
+
+// Versions says which migrations a database has and which this program knows.
+func Versions(ctx context.Context, o postgres.Options) (v postgres.Versions, err error) {
+	pool, err := postgres.Open(ctx, o)
+	if err != nil {
+		return v, err
+	}
+	defer pool.Close()
+	return schema.Versions(ctx, pool)
+}
