@@ -53,9 +53,13 @@ func testReportRoundTrip(t *testing.T, s store.Store) {
 				c := "line\nbreak \u0001 \U0001F30A \\ \" end"
 				r.Comments = &c
 			},
+			func(r *store.NewReport) { // what JSON can write and a database's text perhaps not
+				c := "before \u0000 after \\000 \\x00 \u00e9 e\u0301 \ufffd \uffff"
+				r.Comments, r.Actor.Device = &c, "\u0000"
+			},
 		}
 		for i, edit := range edits {
-			r := newReport(p, store.Ref{Position: at, Index: uint32(i * 9000)}, i)
+			r := newReport(p, store.Ref{Position: at, Index: uint32(i * 8000)}, i)
 			edit(r)
 			want = append(want, r.Report)
 			if added, err := tx.AddReport(r); err != nil || !added {

@@ -32,6 +32,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"books", testBooks},
 		{"commands", testCommands},
 		{"frames and tree", testFrames},
+		{"own changes", testOwnChanges},
+		{"prefetch", testPrefetch},
 		{"lists of names", testNameLists},
 		{"list of reports", testReportLists},
 		{"long list of reports", testLongReportLists},
