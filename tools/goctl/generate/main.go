@@ -62,6 +62,10 @@ func generate() error {
 		"--zrpc_out="+edge, "--client=false", "--style=gozero"); err != nil {
 		return err
 	}
+	// The original contract as a descriptor, from which a test makes its client.
+	if err := run(filepath.Join(root, api, "testdata"), "protoc", "--descriptor_set_out=original.binpb", "original.proto"); err != nil {
+		return err
+	}
 	return finish(root)
 }
 
@@ -105,7 +109,7 @@ func finish(root string) error {
 func sum(root string) error {
 	paths := []string{
 		api + "/trial.proto", api + "/trial.pb.go", api + "/trial_grpc.pb.go", edge + "/internal/server/trialserver.go",
-		"tools/goctl/go.mod", "tools/goctl/generate/main.go",
+		api + "/testdata/original.proto", api + "/testdata/original.binpb", "tools/goctl/go.mod", "tools/goctl/generate/main.go",
 	}
 	slices.Sort(paths)
 	var b bytes.Buffer
