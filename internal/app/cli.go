@@ -25,20 +25,23 @@ const (
 )
 
 type cli struct {
-	Demo    demoCmd    `cmd:"" help:"Serve a fresh demo registry and print requests to paste. Begin here."`
-	Serve   serveCmd   `cmd:"" help:"Serve: take reports, project them, answer screens."`
-	Seed    seedCmd    `cmd:"" help:"Write the demo registry (trials, sites, participants) as facts."`
-	Token   tokenCmd   `cmd:"" help:"Print a token for a participant, a staff member or a relay."`
-	Load    loadCmd    `cmd:"" help:"Send a wave of simulated phones to a server."`
-	Verify  verifyCmd  `cmd:"" help:"Prove that nothing acknowledged was lost, altered or counted twice; or check one receipt."`
-	Rebuild rebuildCmd `cmd:"" help:"Drop the tables and project them again from the journal."`
-	Backup  backupCmd  `cmd:"" help:"Copy the data folder consistently, also while a server runs."`
-	Restore restoreCmd `cmd:"" help:"Bring a backup back into an empty data folder."`
-	Keys    keysCmd    `cmd:"" help:"List, rotate and retire signing keys."`
-	Era     eraCmd     `cmd:"" help:"Go on with a journal that ends below its last anchor."`
-	Config  configCmd  `cmd:"" help:"Print defaults, check a file, explain every setting."`
-	Status  statusCmd  `cmd:"" help:"Ask a running server how it is."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Demo     demoCmd     `cmd:"" help:"Serve a fresh demo registry and print requests to paste. Begin here."`
+	Serve    serveCmd    `cmd:"" help:"Serve: take reports, project them, answer screens."`
+	Seed     seedCmd     `cmd:"" help:"Write the demo registry (trials, sites, participants) as facts."`
+	Token    tokenCmd    `cmd:"" help:"Print a token for a participant, a staff member or a relay."`
+	Load     loadCmd     `cmd:"" help:"Send a wave of simulated phones to a server."`
+	Verify   verifyCmd   `cmd:"" help:"Prove that nothing acknowledged was lost, altered or counted twice; or check one receipt."`
+	Rebuild  rebuildCmd  `cmd:"" help:"Drop the tables and project them again from the journal."`
+	Backup   backupCmd   `cmd:"" help:"Copy the data folder consistently, also while a server runs."`
+	Restore  restoreCmd  `cmd:"" help:"Bring a backup back into an empty data folder."`
+	Migrate  migrateCmd  `cmd:"" help:"Make or update the schemas of journal and vault in PostgreSQL."`
+	Transfer transferCmd `cmd:"" help:"Move a data folder to PostgreSQL."`
+	Ship     shipCmd     `cmd:"" help:"Keep a verified second copy of the journal."`
+	Keys     keysCmd     `cmd:"" help:"List, rotate and retire signing keys."`
+	Era      eraCmd      `cmd:"" help:"Go on with a journal that ends below its last anchor."`
+	Config   configCmd   `cmd:"" help:"Print defaults, check a file, explain every setting."`
+	Status   statusCmd   `cmd:"" help:"Ask a running server how it is."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // console is where a command reads and writes; tests use their own.

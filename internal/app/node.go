@@ -30,7 +30,8 @@ type node struct {
 	anchors   []receipt.Anchor // that are written
 	earlier   []receipt.Anchor // of before a restore: read, until they are settled
 	loop      *receipt.AnchorLoop
-	failed    chan error // the first failure that must stop the process
+	shipments []*shipment // copies of the journal that are kept
+	failed    chan error  // the first failure that must stop the process
 
 	stops []step // what was started, in order
 }

@@ -47,6 +47,9 @@ func startRoleProjector(_ context.Context, p *process) (func(context.Context) er
 	l.set(gateway.State{OK: true, State: "standby", Note: "another projector is active, or none is chosen yet"})
 	p.lead = l
 	l.reading = p.watchJournal()
+	if err := p.prepareCopies(p.site.parts); err != nil {
+		return nil, err
+	}
 	return p.inBackground(func(ctx context.Context) error {
 		l.stand(ctx)
 		return nil
@@ -80,6 +83,10 @@ func (l *leader) stand(ctx context.Context) {
 
 // active projects until ctx ends or it must stop.
 func (l *leader) active(ctx context.Context) error {
+	if len(l.shipments) > 0 { // apart from the tables: a copy is kept while they are away
+		stop := l.inBackground(l.keepCopies)
+		defer stop(context.WithoutCancel(ctx))
+	}
 	defer l.set(gateway.State{OK: true, State: "standby", Note: "another projector is active, or none is chosen yet"})
 	for {
 		err := l.project(ctx)
@@ -247,5 +254,5 @@ func (l *leader) dependencies() []gateway.Dependency {
 	for i, a := range l.anchors {
 		deps = append(deps, gateway.Dependency{Name: "anchor " + a.String(), Check: func() gateway.State { return l.anchorState(i) }})
 	}
-	return deps
+	return append(deps, l.shipDependencies()...)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +68,9 @@ func (serveCmd) Help() string {
 // Run serves until a signal comes.
 func (c serveCmd) Run(ctx context.Context, con *console) error {
 	if c.Role != "" && roleNamed(c.Role) == nil {
+		if slices.Contains(rolesToCome, c.Role) {
+			return usageError{fmt.Errorf("the role %s is not part of this version. On PostgreSQL there are: %s", c.Role, strings.Join(roleNames(), ", "))}
+		}
 		return usageError{fmt.Errorf("there is no role %q: %s, or none for all of them", c.Role, strings.Join(roleNames(), ", "))}
 	}
 	cfg, err := c.config(con, c.Data)
@@ -142,7 +146,10 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	}
 	s.vaultState = s.watchVault()
 	s.followRegistry()
-	if s.rpc != nil {
+	if err = s.prepareCopies(s.metrics); err == nil && len(s.shipments) > 0 {
+		s.stops = append(s.stops, step{"the copies", s.inBackground(s.keepCopies)})
+	}
+	if err == nil && s.rpc != nil {
 		s.trials, err = s.trialService(cfg.rpcSettings(), s.vault, s.metrics)
 	}
 	if err != nil {
@@ -303,7 +310,7 @@ func (s *server) dependencies() []gateway.Dependency {
 			return stateOfAnchor(s.loop.Status()[i])
 		}})
 	}
-	return deps
+	return append(deps, s.shipDependencies()...)
 }
 
 // journalState is how the journal is, as far as intake knows.

@@ -35,7 +35,7 @@ func (verifyCmd) Help() string {
 type verifyJournalCmd struct {
 	Data       string   `help:"Data folder; a server may run on it. On PostgreSQL a folder with keys: the root folder, or one that was issued." default:"data" type:"path" env:"TIDEGATE_DATA"`
 	JournalURL string   `help:"PostgreSQL database with the journal to audit: postgres://…. Tables in it are compared too. With more than that: --config." name:"journal" placeholder:"URL"`
-	Keys       string   `help:"With --journal or --config: what GET /v1/keys answered, instead of a folder with keys; meaning digests are then not recomputed." type:"path"`
+	Keys       string   `help:"With --journal, --config or a copy: what GET /v1/keys answered, instead of a folder with keys; meaning digests are then not recomputed. A copy that tidegate ship made has its own." type:"path"`
 	Root       string   `help:"With --keys: fingerprint of the root key, as you got it when the trial began."`
 	Acks       string   `help:"Acknowledgements that tidegate load wrote: each must be there, unaltered, counted once." type:"path"`
 	NoRebuild  bool     `help:"Do not compare the tables with a rebuild; much faster."`
@@ -65,14 +65,24 @@ func (c verifyJournalCmd) Run(ctx context.Context, con *console) (err error) {
 			cfg.Postgres.StoreURL = ""
 		}
 	}
+	if !cfg.inPostgres() && c.Keys == "" && !exists(filepath.Join(c.Data, folderKeys)) && exists(filepath.Join(c.Data, fileKeysJSON)) {
+		if c.Keys = filepath.Join(c.Data, fileKeysJSON); c.Root == "" { // a copy, as tidegate ship makes it
+			k, err := readCopiedKeys(c.Keys)
+			if err != nil {
+				return err
+			}
+			c.Root = k.Root.Fingerprint
+			con.note("the keys are those in the copy, of root %s: compare it with what you wrote down, or give --root", c.Root)
+		}
+	}
 	if (c.Keys == "") != (c.Root == "") {
 		return usageError{errors.New("--keys and --root belong together: the fingerprint says whose keys the file holds")}
 	}
 	open := c.openFolder
 	if cfg.inPostgres() {
 		open = c.openPostgres
-	} else if c.Keys != "" {
-		return usageError{errors.New("--keys is for a journal on PostgreSQL: a data folder has its keys")}
+	} else if c.Keys != "" && exists(filepath.Join(c.Data, folderKeys)) {
+		return usageError{errors.New("--keys is for a journal on PostgreSQL or a copy: a data folder has its keys")}
 	}
 	audited, err := open(ctx, con, cfg)
 	if err != nil {
@@ -135,26 +145,34 @@ func (a *audited) close() error {
 
 // openFolder opens the data folder of one machine.
 func (c verifyJournalCmd) openFolder(ctx context.Context, con *console, cfg Config) (a *audited, err error) {
-	keys, err := keysOf(c.Data)
-	if err != nil {
-		return nil, err
+	a = &audited{}
+	var fingerprint string
+	if c.Keys != "" {
+		if a.Input.Keys, err = c.readKeys(con); err != nil {
+			return nil, err
+		}
+		fingerprint = c.Root
+	} else {
+		keys, err := keysOf(c.Data)
+		if err != nil {
+			return nil, err
+		}
+		// The facts tell of retirements too; without tables the folder's certificates must do.
+		certs, err := certificatesOf(ctx, c.Data, keys)
+		if err != nil {
+			certs = keys.Certificates()
+		}
+		fingerprint, a.MeaningKey = keys.Fingerprint(), keys.MeaningKey
+		if a.Input.Keys, err = receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), fingerprint); err != nil {
+			return nil, err
+		}
 	}
-	// The facts tell of retirements too; without tables the folder's certificates must do.
-	certs, err := certificatesOf(ctx, c.Data, keys)
-	if err != nil {
-		certs = keys.Certificates()
-	}
-	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), keys.Fingerprint())
-	if err != nil {
-		return nil, err
-	}
-	a = &audited{Input: verify.Input{Keys: set, MeaningKey: keys.MeaningKey}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	if a.Anchors, err = c.readAnchors(ctx, con, cfg, keys.Fingerprint()); err != nil {
+	if a.Anchors, err = c.readAnchors(ctx, con, cfg, fingerprint); err != nil {
 		return a, err
 	}
 	j, err := sqlitejournal.Open(ctx, filepath.Join(c.Data, fileJournal), sqlitejournal.Options{ReadOnly: true, Audit: true})
@@ -171,6 +189,19 @@ func (c verifyJournalCmd) openFolder(ctx context.Context, con *console, cfg Conf
 	}
 	a.Tables, a.closers = tables, append(a.closers, tables)
 	return a, nil
+}
+
+// readKeys reads the keys that --keys names.
+func (c verifyJournalCmd) readKeys(con *console) (*receipt.KeySet, error) {
+	b, err := os.ReadFile(filepath.Clean(c.Keys))
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	set, err := receipt.ParseKeys(b, c.Root)
+	if err == nil {
+		con.note("meaning digests are not recomputed: that takes the meaning key of a folder with keys (--data)")
+	}
+	return set, err
 }
 
 // openPostgres opens a journal in PostgreSQL, and the tables if they can be
@@ -190,15 +221,10 @@ func (c verifyJournalCmd) openPostgres(ctx context.Context, con *console, cfg Co
 	a.Journal, a.closers = j, append(a.closers, j)
 	var fingerprint string
 	if c.Keys != "" {
-		b, err := os.ReadFile(filepath.Clean(c.Keys))
-		if err != nil {
-			return a, fmt.Errorf("keys: %w", err)
-		}
-		if a.Input.Keys, err = receipt.ParseKeys(b, c.Root); err != nil {
+		if a.Input.Keys, err = c.readKeys(con); err != nil {
 			return a, err
 		}
 		fingerprint = c.Root
-		con.note("meaning digests are not recomputed: that takes the meaning key of a folder with keys (--data)")
 	} else {
 		keys, err := keysIn(c.Data)
 		if err != nil {

@@ -160,10 +160,17 @@ func (s *session) put(ctx context.Context, batch []Checked) error {
 	if err := s.dst.Import(ctx, s.o.Shard, sealed); err != nil {
 		return fmt.Errorf("append to the copy after position %d: %w", s.after, err)
 	}
-	last := &sealed[len(sealed)-1]
+	first, last := s.after+1, &sealed[len(sealed)-1]
 	s.after += journal.Position(len(sealed))
 	s.hash = last.Hash
-	if err := s.confirm(ctx); err != nil {
+	end, err := s.dst.End(ctx, s.o.Shard)
+	if err != nil {
+		return fmt.Errorf("find the end of the copy: %w", err)
+	}
+	if end.Position < s.after {
+		return &FrameError{first, "the copy has it already, at another position: it lies in the journal twice"}
+	}
+	if err := s.same(end); err != nil {
 		return err
 	}
 	s.well(func(st *Status) {
@@ -198,13 +205,22 @@ func (s *session) confirm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the end of the copy: %w", err)
 	}
+	return s.same(end)
+}
+
+// errMoved says that the copy does not end with what this session wrote. The next
+// session compares it with the source, and tells another shipper at work on the
+// same copy from one that holds something else.
+var errMoved = errors.New("something else writes to the copy")
+
+func (s *session) same(end journal.Record) error {
 	if end.Position == 0 && s.after == 0 {
 		return nil
 	}
 	if h, err := header(end); err == nil && end.Position == s.after && h.Hash() == s.hash {
 		return nil
 	}
-	return fmt.Errorf("%w: it ends at position %d, and not with the frame that was written at %d: something else writes to it, or the source has a frame twice; audit both with `tidegate verify`", ErrOther, end.Position, s.after)
+	return fmt.Errorf("%w: it ends at position %d, and not with the frame that was written at %d", errMoved, end.Position, s.after)
 }
 
 // Appends makes a target of a journal that takes one frame at a time.

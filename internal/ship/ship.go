@@ -26,7 +26,8 @@ type Source interface {
 	Close() error
 }
 
-// Target is where the copy lies. Nobody else writes to it.
+// Target is where the copy lies. Nobody else writes to it, but perhaps another
+// shipper of the same source, for a moment.
 type Target interface {
 	End(ctx context.Context, shard uint32) (journal.Record, error)
 	// Import appends frames as [journal.Journal.Append] does each, durably, in
@@ -94,7 +95,8 @@ func (s *Status) Behind() uint64 {
 	return uint64(s.End - s.Position)
 }
 
-// Shipper copies one shard. Run is called once; Status at any time.
+// Shipper copies one shard. Run is called by one goroutine at a time; Status at
+// any time.
 type Shipper struct {
 	o Options
 

@@ -159,7 +159,7 @@ func TestRefuses(t *testing.T) {
 		{"the source was begun anew in the middle", append(append([]journal.Sealed{}, forked...), forked[:0]...), chain[:5], nil, isOther, 5},
 		{"a changed body", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, damaged) }, badFrame(6, "does not fit its digest"), 5},
 		{"no frame at all", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, []byte("TGF1")) }, badFrame(6, "position 6"), 5},
-		{"a frame twice", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, chain[4].Bytes) }, either(badFrame(6, "comes after frame 4"), isOther), 5},
+		{"a frame twice", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, chain[4].Bytes) }, either(badFrame(6, "comes after frame 4"), badFrame(6, "twice")), 5},
 		{"a frame is missing", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, nil) }, badFrame(6, "position 6"), 5},
 		{"the frame at the copy's end is damaged in the source", chain, chain[:6], func(src, _ *memjournal.Journal) { src.Replace(0, 6, []byte("x")) }, badFrame(6, "position 6"), 6},
 		{"a run that cites nothing here", append(append([]journal.Sealed{}, chain[:2]...), foreign), nil, nil, badFrame(3, "cites a frame that is not in this shard"), 2},
@@ -207,6 +207,38 @@ func TestSomebodyElseWrites(t *testing.T) {
 	if err := <-done; !errors.Is(err, ship.ErrOther) && !errors.Is(err, ship.ErrAhead) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestTwoShippers: two that work on one copy at once, as while the active
+// projector changes, spoil nothing and go on.
+func TestTwoShippers(t *testing.T) {
+	src, dst := mem(t), mem(t)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	for range 2 {
+		o := between(src, dst)
+		o.Idle = time.Millisecond
+		go func() { done <- ship.New(o).Run(ctx) }()
+	}
+	chain := journaltest.Chain(200, 1)
+	for i, f := range chain {
+		journaltest.MustAppend(t, src, f)
+		if i%20 == 0 {
+			if err := dst.Wait(t.Context(), 0, journal.Position(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := dst.Wait(t.Context(), 0, 199); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	same(t, src, dst)
 }
 
 var errAway = errors.New("away")
