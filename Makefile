@@ -39,6 +39,13 @@ run: build ## start a demo trial in data/demo and print requests to paste (ARGS=
 test: go ## vet and the quick tests, a few minutes (RACE=auto|all|off)
 	$(GO) vet -tags '$(TAGS)' ./...
 	@GO='$(GO)' TAGS='$(TAGS)' sh tools/test.sh '$(RACE)'
+	$(MAKE) deploy-check
+
+# A module of its own: what it needs of Docker, Compose and Kubernetes never enters the product's graph. Not from the
+# test cache, which does not see files outside of that module.
+.PHONY: deploy-check
+deploy-check: go ## image, compose file, manifests, units, configurations: by their engines' own parsers
+	cd deploy/check && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
 
 # CI runs this and nothing else. Cheap checks come first, so that a mistake is told early.
 .PHONY: test-all
