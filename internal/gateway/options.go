@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
@@ -118,6 +119,10 @@ type Options struct {
 	// Directory is this process's copy of the registry. nil: participants are
 	// told that it is empty.
 	Directory Directory
+
+	// Tracing gets a span for each request. nil: nothing is traced, and nothing is
+	// paid for it.
+	Tracing trace.TracerProvider
 
 	// Control is mounted under /control/ of the admin listener. nil: nothing is.
 	Control http.Handler

@@ -18,7 +18,7 @@ func (s *Server) recovered(c *gin.Context, r *route, v any) {
 		panic(http.ErrAbortHandler)
 	}
 	s.metrics.panics.Inc()
-	s.log.Error("a request ended in a panic; the server goes on",
+	s.log.ErrorContext(c.Request.Context(), "a request ended in a panic; the server goes on",
 		"route", r.path, "method", r.method, "panicType", fmt.Sprintf("%T", v), "stack", stack())
 	if c.Writer.Written() {
 		panic(http.ErrAbortHandler)

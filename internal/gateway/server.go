@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
@@ -36,6 +37,7 @@ type Server struct {
 	signer     func() *receipt.Signer
 
 	metrics *metrics
+	tracer  trace.Tracer  // nil: nothing is traced
 	bulks   chan struct{} // a token for each NDJSON request under way
 	exports chan struct{} // a token for each CSV stream under way
 	ready   atomic.Bool
@@ -66,7 +68,7 @@ func New(opts Options) (*Server, error) {
 		cfg: opts.Config, log: opts.Log, now: opts.Now, opts: opts, intake: opts.Intake, tokens: opts.Tokens, creds: opts.Credentials,
 		reader: opts.Reader, frames: opts.Frames, root: opts.Root, meaningKey: opts.MeaningKey, signer: opts.Signer,
 		bulks: make(chan struct{}, opts.Config.MaxBulks), exports: make(chan struct{}, opts.Config.MaxExports),
-		stopped: make(chan struct{}),
+		stopped: make(chan struct{}), tracer: newTracer(opts.Tracing),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -180,7 +182,14 @@ func (s *Server) serve(r route) gin.HandlerFunc {
 		h := c.Writer.Header()
 		h["Cache-Control"] = headerNoStore
 		h["X-Content-Type-Options"] = headerNoSniff
+		var span trace.Span
+		if s.tracer != nil {
+			span = s.started(c, &r)
+		}
 		defer func() {
+			if span != nil {
+				defer func() { ended(span, c.Writer.Status()) }() // also of a stream that is cut
+			}
 			if v := recover(); v != nil {
 				s.recovered(c, &r, v)
 			}
@@ -198,7 +207,7 @@ func (s *Server) fail(c *gin.Context, r *route, err error) {
 	p := problemOf(err, writes)
 	gone := c.Request.Context().Err() != nil
 	if p.cause != nil && !gone {
-		s.log.Error("a request could not be served", "route", r.path, "method", r.method, "error", p.cause)
+		s.log.ErrorContext(c.Request.Context(), "a request could not be served", "route", r.path, "method", r.method, "error", p.cause)
 	}
 	if c.Writer.Written() {
 		// Too late for another answer: cut the stream, so that nobody takes it for whole.

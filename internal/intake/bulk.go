@@ -22,6 +22,17 @@ type Outcome struct {
 //
 // Bulks fill at most half of a frame, so a phone beside them always finds room.
 func (in *Intake) SubmitAll(ctx context.Context, facts []*epro.Fact) []Outcome {
+	if in.tracer != nil {
+		if span := in.waiting(ctx, len(facts)); span != nil {
+			out := in.submitAll(ctx, facts)
+			waited(span, out...)
+			return out
+		}
+	}
+	return in.submitAll(ctx, facts)
+}
+
+func (in *Intake) submitAll(ctx context.Context, facts []*epro.Fact) []Outcome {
 	out := make([]Outcome, len(facts))
 	tickets := make([]ticket, len(facts))
 	for i, f := range facts {

@@ -64,7 +64,12 @@ func (in *Intake) commit(ctx context.Context, p *pool) error {
 		in.release(p, &frame, tree, journal.ClassDemo)
 	}
 	fault.Point(fault.BeforeAppend)
+	began := time.Now()
 	class, err := in.append(ctx, frame)
+	if in.tracer != nil {
+		// Told once the waiters are released.
+		defer in.committed(&frame.Header, began, time.Now(), len(frame.Bytes), class, err)
+	}
 	switch {
 	case errors.Is(err, journal.ErrNotAppended), errors.Is(err, journal.ErrTooLarge):
 		// Surely nothing was kept: the run goes on with the same number.

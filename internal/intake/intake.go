@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/receipt"
@@ -60,6 +62,7 @@ type Options struct {
 	Now      func() time.Time       // nil for time.Now
 	DiskFree func() (uint64, error) // nil: the disk floor is not watched
 	OnFatal  func(error)            // called once when the state is unknown for good: stop the process
+	Tracing  trace.TracerProvider   // nil: nothing is traced, and nothing is paid for it
 }
 
 // Intake is one shard's. It is safe for concurrent use.
@@ -70,6 +73,7 @@ type Intake struct {
 	now     func() time.Time
 	onFatal func(error)
 	journal journal.Journal
+	tracer  trace.Tracer // nil: nothing is traced
 	signer  atomic.Pointer[receipt.Signer]
 	limiter *limiter
 	diskLow atomic.Bool
@@ -105,8 +109,8 @@ func New(ctx context.Context, j journal.Journal, signer *receipt.Signer, opts Op
 	}
 	in := &Intake{
 		cfg: opts.Config, shard: opts.Shard, log: opts.Log, now: opts.Now, onFatal: opts.OnFatal, journal: j,
-		limiter: newLimiter(opts.Config.Burst, opts.Config.Refill),
-		wake:    make(chan struct{}, 1), done: make(chan struct{}),
+		limiter: newLimiter(opts.Config.Burst, opts.Config.Refill), tracer: newTracer(opts.Tracing),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	if in.log == nil {
 		in.log = slog.New(slog.DiscardHandler)
@@ -200,6 +204,17 @@ func (e *RefusedError) Unwrap() error { return e.Kind }
 //
 // A done ctx ends the wait with ErrUnknown, never the commit.
 func (in *Intake) Submit(ctx context.Context, f *epro.Fact) (Committed, error) {
+	if in.tracer != nil {
+		if span := in.waiting(ctx, 1); span != nil {
+			c, err := in.submit(ctx, f)
+			waited(span, Outcome{Committed: c, Err: err})
+			return c, err
+		}
+	}
+	return in.submit(ctx, f)
+}
+
+func (in *Intake) submit(ctx context.Context, f *epro.Fact) (Committed, error) {
 	now := in.now()
 	if err := in.checkRate(f, now); err != nil {
 		return Committed{}, err

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/fault"
 	"github.com/tidegate/tidegate/internal/journal"
@@ -29,6 +31,9 @@ type Options struct {
 	// Poll is how often [Projector.Passed] looks into the tables when this
 	// process projects nothing itself; 100 ms when 0.
 	Poll time.Duration
+	// Tracing gets a span for each frame that is applied; nil for none, and then
+	// nothing is paid for it.
+	Tracing trace.TracerProvider
 }
 
 const (
@@ -68,6 +73,7 @@ type Projector struct {
 	shard   uint32
 	opts    Options
 	log     *slog.Logger
+	tracer  trace.Tracer // nil: nothing is traced
 
 	counters Counters
 	position atomic.Uint64
@@ -89,7 +95,7 @@ func New(j journal.Journal, s store.Store, shard uint32, opts Options) *Projecto
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Projector{journal: j, store: s, shard: shard, opts: opts, log: log, changed: make(chan struct{})}
+	return &Projector{journal: j, store: s, shard: shard, opts: opts, log: log, tracer: newTracer(opts.Tracing), changed: make(chan struct{})}
 }
 
 // Run follows the journal until ctx ends, and then returns nil once the
@@ -225,7 +231,8 @@ func (p *Projector) applyBatch(ctx context.Context, a *applier, frames []*frame)
 		return err
 	}
 	fault.Point(fault.AfterProjection)
-	p.counters.add(&a.tally, time.Since(began))
+	ended := time.Now()
+	p.counters.add(&a.tally, ended.Sub(began))
 	p.position.Store(uint64(a.cursor.Position))
 	if p.err.Swap(nil) != nil {
 		p.log.InfoContext(ctx, "projector goes on", slog.Uint64("position", uint64(a.cursor.Position)))
@@ -234,6 +241,9 @@ func (p *Projector) applyBatch(ctx context.Context, a *applier, frames []*frame)
 	close(p.changed)
 	p.changed = make(chan struct{})
 	p.mu.Unlock()
+	if p.tracer != nil {
+		p.applied(frames, began, ended)
+	}
 	return nil
 }
 
