@@ -22,7 +22,7 @@ import (
 	"github.com/tidegate/tidegate/test/services"
 )
 
-// A site is the second shape on this machine: one root folder, a configuration,
+// A cluster is the second shape on this machine: one root folder, a configuration,
 // and databases for journal, tables and vault that can be apart.
 type cluster struct {
 	t                     *testing.T
@@ -49,11 +49,16 @@ func newClusterOn(t *testing.T, journal, store, vault, more string) *cluster {
 	return c
 }
 
-func (c *cluster) migrate() {
+func (c *cluster) migrateJournal() {
 	c.t.Helper()
 	if _, _, err := pgjournal.Migrate(c.t.Context(), postgres.Options{URL: c.journal}); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+func (c *cluster) migrate() {
+	c.t.Helper()
+	c.migrateJournal()
 	if _, _, err := pgvault.Migrate(c.t.Context(), postgres.Options{URL: c.vault}); err != nil {
 		c.t.Fatal(err)
 	}

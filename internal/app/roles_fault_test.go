@@ -1,0 +1,206 @@
+package app_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/postgres"
+	"github.com/tidegate/tidegate/internal/vault/pgvault"
+	"github.com/tidegate/tidegate/test/services"
+)
+
+func report(t *testing.T, url, token string, n int) (int, string) {
+	t.Helper()
+	body := fmt.Sprintf(`{"patientId":"P-000001","trialId":"T001","timestamp":"2026-01-02T03:04:%02d.%03dZ","qolScore":4}`, n/1000%60, n%1000)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/patient/report", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// within fails when f takes longer: nobody may hang because a server does.
+func within(t *testing.T, limit time.Duration, what string, f func()) {
+	t.Helper()
+	start := time.Now()
+	f()
+	if took := time.Since(start); took > limit {
+		t.Errorf("%s took %v", what, took)
+	}
+}
+
+// eventually tries until f says that it is so.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(40 * time.Second); !f(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+// A gateway starts and takes reports while the journal is all there is.
+func TestGatewayNeedsTheJournalAlone(t *testing.T) {
+	journal, other := services.SharedPostgres(t), services.Postgres(t, services.PGOptions{})
+	elsewhere := other.NewDatabase(t)
+	c := newClusterOn(t, journal.NewDatabase(t), elsewhere, elsewhere, "etcd:\n  endpoints: [\"127.0.0.1:1\"]\n  dialTimeout: 1s\n")
+	other.Kill()
+	c.migrateJournal()
+	gateway := c.start("gateway", "gateway-1")
+	gateway.said("msg=serving")
+	url := "http://" + gateway.value("http")
+	phone := strings.TrimSpace(c.ok("token", "participant", "--data", c.root, "--patient", "P-000001", "--trial", "T001"))
+	for i := range 20 {
+		if code, body := report(t, url, phone, i); code != http.StatusOK || !strings.Contains(body, `"receipt"`) {
+			t.Fatalf("report %d: %d %s", i, code, body)
+		}
+	}
+	for _, path := range []string{"/v1/patient/reports", "/v1/keys", "/v1/patient/trials"} {
+		within(t, 4*time.Second, path, func() {
+			if code, body := get(t, url+path, phone); code != http.StatusServiceUnavailable || !strings.Contains(body, `"type":"urn:tidegate:problem:`) {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+		})
+	}
+	within(t, 4*time.Second, "status", func() {
+		s := gateway.status()
+		if !s.Ready || !s.Dependencies["journal"].OK {
+			t.Errorf("%+v", s)
+		}
+		for _, name := range []string{"tables", "vault", "projector", "trial service", "directory"} {
+			if d, there := s.Dependencies[name]; !there || d.OK {
+				t.Errorf("%s: %+v", name, d)
+			}
+		}
+	})
+	eventually(t, "etcd is known to be away", func() bool { return !gateway.status().Dependencies["etcd"].OK })
+	other.Start()
+	if _, _, err := pgvault.Migrate(t.Context(), postgres.Options{URL: c.vault}); err != nil {
+		t.Fatal(err)
+	}
+	projector := c.start("projector", "projector-1")
+	projector.said("msg=projecting")
+	eventually(t, "the patient's reports are shown", func() bool {
+		code, body := get(t, url+"/v1/patient/reports", phone)
+		return code == http.StatusOK && strings.Count(body, `"reportId"`) == 20
+	})
+	gateway.stop()
+	projector.stop()
+}
+
+// A database that hangs hangs nobody: phones are told that it is not known, or
+// that nothing was taken, screens get a 503, and afterwards all goes on.
+func TestFrozenDatabase(t *testing.T) {
+	pg := services.Postgres(t, services.PGOptions{})
+	c := newCluster(t, pg, "intake:\n  waitLimit: 2s\n  maxAge: 1s\n")
+	c.migrate()
+	gateway, projector := c.start("gateway", "gateway-1"), c.start("projector", "projector-1")
+	gateway.said("msg=serving")
+	projector.said("msg=projecting")
+	url := "http://" + gateway.value("http")
+	phone := strings.TrimSpace(c.ok("token", "participant", "--data", c.root, "--patient", "P-000001", "--trial", "T001"))
+	if code, body := report(t, url, phone, 0); code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	pg.Freeze()
+	for i := 1; i < 4; i++ {
+		within(t, 5*time.Second, "a report", func() {
+			if code, body := report(t, url, phone, i); code != http.StatusServiceUnavailable || !strings.Contains(body, `"accepted":`) {
+				t.Errorf("a report to a frozen database: %d %s", code, body)
+			}
+		})
+	}
+	for _, path := range []string{"/v1/patient/reports", "/v1/keys"} {
+		within(t, 6*time.Second, path, func() {
+			if code, body := get(t, url+path, phone); code != http.StatusServiceUnavailable {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+		})
+	}
+	for _, r := range []*roleProcess{gateway, projector} {
+		for _, page := range []string{"/status", "/metrics", "/readyz", "/healthz"} {
+			within(t, 5*time.Second, r.name+page, func() { get(t, "http://"+r.value("admin")+page, "") })
+		}
+	}
+	pg.Thaw()
+	eventually(t, "reports are taken again", func() bool { code, _ := report(t, url, phone, 1); return code == http.StatusOK })
+	eventually(t, "all is well again", func() bool {
+		for _, r := range []*roleProcess{gateway, projector} {
+			for _, d := range r.status().Dependencies {
+				if !d.OK && d.State != "failing" {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	gateway.stop()
+	projector.stop()
+	c.ok("verify", "--data", c.root, "--config", c.config)
+}
+
+// Two projectors without etcd: the cursor's fence decides, one stands aside, and
+// goes on when the other is killed.
+func TestTwoProjectors(t *testing.T) {
+	c := newCluster(t, services.SharedPostgres(t), "")
+	c.migrate()
+	one := c.start("projector", "projector-1")
+	one.said("msg=projecting")
+	two := c.start("projector", "projector-2")
+	two.said("msg=projecting")
+	c.ok("seed", "--data", c.root, "--config", c.config, "--participants", "50")
+	eventually(t, "one of them stands aside", func() bool {
+		return strings.Contains(one.output()+two.output(), "stands aside")
+	})
+	first, second := one, two
+	if strings.Contains(one.output(), "stands aside") {
+		first, second = two, one
+	}
+	_ = first.cmd.Process.Signal(syscall.SIGKILL)
+	<-first.ended
+	c.ok("token", "staff", "--data", c.root, "--config", c.config, "--role", "monitor", "--name", "eve")
+	eventually(t, "the other one is active", func() bool { return second.status().Dependencies["projector"].State == "active" })
+	second.stop()
+	c.ok("verify", "--data", c.root, "--config", c.config)
+}
+
+// What cannot get better ends the start with a sentence.
+func TestRoleRefusals(t *testing.T) {
+	pg := services.SharedPostgres(t)
+	c := newCluster(t, pg, "")
+	c.migrate()
+	c.ok("keys", "issue", "--data", c.root, "--to", filepath.Join(c.dir, "g"), "--name", "g")
+	for name, x := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no such role":     {[]string{"serve", "gatway", "--data", filepath.Join(c.dir, "g")}, 2, "there is no role"},
+		"no database":      {[]string{"serve", "gateway", "--data", filepath.Join(c.dir, "g")}, 2, "postgres.url"},
+		"all in one":       {[]string{"serve", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
+		"demo":             {[]string{"demo", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
+		"go-zero's file":   {[]string{"serve", "gateway", "-f", c.config, "--config", c.config}, 2, "trial role"},
+		"one machine's":    {[]string{"rebuild", "--data", filepath.Join(c.dir, "nothing"), "--config", c.config}, 0, ""},
+		"keys of a folder": {[]string{"seed", "--data", filepath.Join(c.dir, "nothing"), "--config", c.config}, 1, "holds no keys"},
+		"rotate":           {[]string{"keys", "rotate", "--data", c.root, "--config", c.config}, 1, "tidegate keys issue"},
+	} {
+		out, errs, code := c.run(x.args...)
+		if code != x.code || !strings.Contains(errs, x.says) {
+			t.Errorf("%s: exit code %d\n%s%s", name, code, out, errs)
+		}
+	}
+}
