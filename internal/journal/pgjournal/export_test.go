@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidegate/tidegate/internal/journal"
 )
 
 // OpenDialed is Open with connections for appending that come from dial.
@@ -18,4 +20,10 @@ func OpenDialed(ctx context.Context, opts Options, dial pgconn.DialFunc) (*Journ
 func OpenTrusting(ctx context.Context, opts Options) (*Journal, error) {
 	opts.trust = time.Hour
 	return Open(ctx, opts)
+}
+
+// ClassOf is the class of a commit between two rows of the settings.
+func ClassOf(before, after []string) journal.Class {
+	b, a := parseSettings(before), parseSettings(after)
+	return classOf(&b, &a)
 }

@@ -225,6 +225,25 @@ func TestServerSaysNo(t *testing.T) {
 	holds(t, j, frames)
 }
 
+// A session that is ended says so with an error, and may have committed.
+func TestSessionEnded(t *testing.T) {
+	s := &spoiler{}
+	j, err := pgjournal.OpenDialed(t.Context(), options(fresh(t, services.SharedPostgres(t))), s.dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	frames := journaltest.Chain(2, 1)
+	s.FailAfter(errEnded)
+	_, err = j.Append(t.Context(), frames[0])
+	unknown(t, err)
+	if !strings.Contains(err.Error(), "administrator") {
+		t.Errorf("%v", err)
+	}
+	journaltest.MustAppend(t, j, frames...)
+	holds(t, j, frames)
+}
+
 func TestHeadHeldForTooLong(t *testing.T) {
 	pg := services.SharedPostgres(t)
 	url := fresh(t, pg)

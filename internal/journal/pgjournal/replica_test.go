@@ -184,12 +184,18 @@ func TestLostWhileWaiting(t *testing.T) {
 	frames := journaltest.Chain(2, 2)
 	j := trusting(t, options(url))
 	journaltest.MustAppend(t, j, frames[0])
+	before := end(t, j)
 	standby.Freeze()
-	_, err := try(t, j, frames[1], time.Second)
+	_, err := try(t, j, frames[1], 500*time.Millisecond)
 	unknown(t, err)
-	waiting(t, primary) // the server goes on waiting for its own part
-	_, err = try(t, j, frames[1], time.Second)
+	pid := waiting(t, primary)
+	_, err = try(t, j, frames[1], 500*time.Millisecond)
 	unknown(t, err)
+	// The server was not asked to cancel: it goes on waiting for its own part, and
+	// nobody sees a frame that only one disk has.
+	if again := waiting(t, primary); again != pid || after(t, j, before) != 0 {
+		t.Errorf("process %s waited, now %s does; %d frames are visible, want 0", pid, again, after(t, j, before))
+	}
 	standby.Thaw()
 	if class := insist(t, j, frames[1]); class != journal.ClassSyncReplica {
 		t.Errorf("class %v", class)

@@ -57,6 +57,15 @@ type spoiled struct {
 
 var errCut = errors.New("the test cut the connection")
 
+// errEnded makes a session end as an administrator ends it, at the worst
+// moment: when all is committed and nothing of the answer has been sent.
+var errEnded = errors.New("the session was ended")
+
+var ended = func() []byte {
+	const fields = "SFATAL\x00VFATAL\x00C57P01\x00Mterminating connection due to administrator command\x00\x00"
+	return append([]byte{'E', 0, 0, 0, byte(4 + len(fields))}, fields...)
+}()
+
 func (c *spoiled) Write(b []byte) (int, error) {
 	if !bytes.Contains(b, []byte("TGF1")) {
 		return c.Conn.Write(b)
@@ -85,6 +94,10 @@ func (c *spoiled) Read(b []byte) (int, error) {
 	if err == nil && c.fail != nil {
 		// The server sends nothing before its commit is over.
 		_ = c.Conn.Close()
+		if errors.Is(c.fail, errEnded) {
+			c.fail = errCut
+			return copy(b, ended), nil
+		}
 		return 0, fmt.Errorf("%w: %s", errCut, c.fail.Error())
 	}
 	return n, err
