@@ -3,6 +3,8 @@ package app
 import (
 	"io"
 	"log/slog"
+
+	"github.com/tidegate/tidegate/internal/telemetry"
 )
 
 func logLevel(s string) (slog.Level, error) {
@@ -17,7 +19,7 @@ func newLog(w io.Writer, c LogConfig) *slog.Logger {
 	level, _ := logLevel(c.Level) // checked by Validate
 	opts := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
+		return slog.New(telemetry.LogHandler(slog.NewJSONHandler(w, opts)))
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(telemetry.LogHandler(slog.NewTextHandler(w, opts)))
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/registry"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/telemetry"
 )
 
 // node is the record path of one data folder at work: intake in front of the
@@ -118,7 +119,7 @@ func startProjector(_ context.Context, n *node) (func(context.Context) error, er
 }
 
 func startIntake(ctx context.Context, n *node) (func(context.Context) error, error) {
-	opts := intake.Options{Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail}
+	opts := intake.Options{Config: n.cfg.Intake.options(), Shard: shard, Log: n.log, OnFatal: n.fail, Tracing: telemetry.Provider()}
 	if !n.cfg.inPostgres() { // else the journal is on another machine's disk
 		opts.DiskFree = func() (uint64, error) { return diskFree(n.dir) }
 	}
@@ -380,7 +381,7 @@ func openNode(ctx context.Context, f *folder, cfg Config, roles []role, check fu
 	if err := n.openSQLite(ctx, func(ctx context.Context) error { return check(n, ctx) }); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
-	n.projector = projector.New(n.journal, n.store, shard, projector.Options{Logger: log})
+	n.projector = projector.New(n.journal, n.store, shard, projector.Options{Logger: log, Tracing: telemetry.Provider()})
 	if err := n.start(ctx, roles); err != nil {
 		return nil, errors.Join(err, n.storage.close(), f.close())
 	}

@@ -39,6 +39,7 @@ var rolesToCome = []string{"outlet", "analysis", "notifier"}
 func rolesAlone() []roleAlone {
 	return []roleAlone{
 		{roleGateway, []part{
+			{"traces", startRoleTraces},
 			{"journal", openRoleJournal},
 			{"tables", openRoleTables(readTables)},
 			{"vault", openRoleVault},
@@ -48,6 +49,7 @@ func rolesAlone() []roleAlone {
 			{"public listener", startPublic},
 		}},
 		{roleTrial, []part{
+			{"traces", startRoleTraces},
 			{"journal", openRoleJournal},
 			{"tables", openRoleTables(readTables)},
 			{"vault", openRoleVault},
@@ -55,6 +57,7 @@ func rolesAlone() []roleAlone {
 			{"Trial service", startRoleRPC},
 		}},
 		{roleProjector, []part{
+			{"traces", startRoleTraces},
 			{"journal", openRoleJournal},
 			{"tables", openRoleTables(writeTables)},
 			{"certificate", tellCertificate},

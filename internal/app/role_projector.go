@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/store/pgstore"
+	"github.com/tidegate/tidegate/internal/telemetry"
 )
 
 // leader is the projector role: several processes may run it, one is active. etcd
@@ -60,9 +60,8 @@ func startRoleProjector(_ context.Context, p *process) (func(context.Context) er
 // its place up: a newer version of this program may know how to go on.
 func (l *leader) stand(ctx context.Context) {
 	e := l.cfg.Etcd
-	name, _ := os.Hostname()
 	opts := elect.Options{
-		Endpoints: e.Endpoints, Key: e.Election, Name: fmt.Sprintf("%s/%d", name, os.Getpid()), DialTimeout: e.DialTimeout,
+		Endpoints: e.Endpoints, Key: e.Election, Name: instanceName(), DialTimeout: e.DialTimeout,
 		Cert: e.Cert, CertKey: e.CertKey, CA: e.CA, User: e.User, PasswordFile: e.PasswordFile, Log: l.log,
 		Changed: func(s elect.State) { l.elected.Store(&s) },
 	}
@@ -131,7 +130,7 @@ func (l *leader) project(ctx context.Context) error {
 	if err := l.compare(ctx); err != nil {
 		return err
 	}
-	pr := projector.New(l.journal, l.store, shard, projector.Options{Logger: l.log})
+	pr := projector.New(l.journal, l.store, shard, projector.Options{Logger: l.log, Tracing: telemetry.Provider()})
 	l.counters.Store(pr.Counters())
 	l.set(gateway.State{OK: true, State: stateActive, Since: time.Now()})
 	l.log.Info("projecting")

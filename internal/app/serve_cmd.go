@@ -19,6 +19,7 @@ import (
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/receipt"
+	"github.com/tidegate/tidegate/internal/telemetry"
 	"github.com/tidegate/tidegate/internal/trialrpc"
 )
 
@@ -141,8 +142,15 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	if noProjector {
 		roles = recordPath[1:2]
 	}
+	stopTraces, err := startTraces(ctx, cfg.Tracing, "serve", con.version, s.metrics, log)
+	if err != nil {
+		return nil, errors.Join(err, s.closeListeners(), f.close())
+	}
 	if s.node, err = openNode(ctx, f, cfg, roles, (*node).check, log); err != nil {
 		return nil, errors.Join(err, s.closeListeners())
+	}
+	if stopTraces != nil { // the first to start is the last to stop
+		s.stops = slices.Insert(s.stops, 0, step{"traces", stopTraces})
 	}
 	s.vaultState = s.watchVault()
 	s.followRegistry()
@@ -234,7 +242,7 @@ func (n *node) gatewayOptions(version string) gateway.Options {
 			l, err := n.projector.Lag(ctx)
 			return gateway.Lag(l), err
 		},
-		Version: version,
+		Tracing: telemetry.Provider(), Version: version,
 	}
 }
 

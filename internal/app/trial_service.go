@@ -12,6 +12,7 @@ import (
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/directory"
 	"github.com/tidegate/tidegate/internal/gateway"
+	"github.com/tidegate/tidegate/internal/telemetry"
 	"github.com/tidegate/tidegate/internal/trialrpc"
 )
 
@@ -37,7 +38,7 @@ func (c *Config) rpcSettings() trialrpc.Settings {
 func (n *node) trialService(settings trialrpc.Settings, creds auth.Credentials, r prometheus.Registerer) (*trialrpc.Server, error) {
 	return trialrpc.NewServer(trialrpc.Options{
 		Settings: settings, Log: n.log, Intake: n.intake, Credentials: creds, Reader: n.store, Frames: n.journal,
-		Passed: n.projector.Passed, Directory: directory.NewFeed(n.journal, n.store, n.log), Metrics: r,
+		Passed: n.projector.Passed, Directory: directory.NewFeed(n.journal, n.store, n.log), Metrics: r, Tracing: telemetry.Provider(),
 	})
 }
 
@@ -104,7 +105,7 @@ func startRoleDirectory(_ context.Context, p *process) (func(context.Context) er
 	var source directory.Source = directory.NewFeed(p.journal, p.store, p.log)
 	closing := func() error { return nil }
 	if len(p.cfg.Trial.Endpoints) > 0 || len(p.cfg.Etcd.Endpoints) > 0 {
-		c, err := trialrpc.NewClient(trialrpc.ClientOptions{Settings: p.cfg.rpcSettings(), Log: p.log, Metrics: p.site.parts})
+		c, err := trialrpc.NewClient(trialrpc.ClientOptions{Settings: p.cfg.rpcSettings(), Log: p.log, Metrics: p.site.parts, Tracing: telemetry.Provider()})
 		if err != nil {
 			return nil, err
 		}
