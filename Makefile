@@ -35,6 +35,15 @@ build: go ## build bin/tidegate (static, no cgo)
 run: build ## start a demo trial in data/demo and print requests to paste (ARGS=…)
 	@exec bin/tidegate demo --data data/demo $(ARGS)
 
+.PHONY: cluster
+cluster: build ## etcd, PostgreSQL and every role twice on this machine, in data/cluster (ARGS=…; needs PostgreSQL)
+	$(GO) build -tags '$(TAGS)' -o bin/tools/cluster ./test/cluster/up
+	@exec bin/tools/cluster $(ARGS)
+
+.PHONY: services
+services: go ## install what the long tests ask of the system: PostgreSQL, etcd, strace, … (needs root)
+	@GO='$(GO)' sh test/services/install.sh
+
 .PHONY: test
 test: go ## vet and the quick tests, a few minutes (RACE=auto|all|off)
 	$(GO) vet -tags '$(TAGS)' ./...

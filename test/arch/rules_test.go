@@ -69,6 +69,9 @@ var allowed = map[string][]string{
 	"test/arch":         {},
 	"test/agree":        {anything},
 	"test/server":       {},
+	"test/cluster":      {},
+	"test/cluster/up":   {"test/cluster", "test/services/run"},
+	"test/faults":       {anything},
 	"test/services":     {"test/services/run"},
 	"test/services/run": {},
 	"test/verify2":      {}, // a second verifier proves something only if it shares nothing
@@ -84,7 +87,7 @@ var stdOnly = map[string]bool{
 }
 
 // programs are the main packages.
-var programs = []string{"cmd/tidegate", "bench", "test/verify2"}
+var programs = []string{"cmd/tidegate", "bench", "test/verify2", "test/cluster/up"}
 
 // adapters are chosen by internal/app; tests may use them.
 var adapters = []string{

@@ -1,0 +1,9 @@
+//go:build unix && !linux
+
+package cluster
+
+import "syscall"
+
+// attributes of a role's process: a process group of its own, so that Ctrl-C
+// reaches it through the one who started it.
+func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
