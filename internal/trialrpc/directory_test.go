@@ -1,0 +1,126 @@
+package trialrpc_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/tidegate/tidegate/internal/directory"
+	"github.com/tidegate/tidegate/internal/epro"
+	"github.com/tidegate/tidegate/internal/trialrpc"
+)
+
+// seen is what a follower has put together.
+type seen struct {
+	version     directory.Version
+	snapshots   int
+	trials      map[string]epro.TrialStatus
+	sites       int
+	enrollments map[string]epro.EnrollmentStatus
+}
+
+// follow follows until enough says so.
+func follow(t *testing.T, source directory.Source, s *seen, enough func(directory.Change) bool) {
+	t.Helper()
+	done := errors.New("enough")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := source.Follow(ctx, s.version, func(c directory.Change) error {
+		if c.Snapshot {
+			s.snapshots++
+			s.trials, s.enrollments, s.sites = map[string]epro.TrialStatus{}, map[string]epro.EnrollmentStatus{}, 0
+		}
+		for _, trial := range c.Trials {
+			s.trials[trial.ID] = trial.Status
+			if trial.Name == "" || trial.Version == 0 || trial.CreatedAt.IsZero() {
+				t.Errorf("a trial lost something on the way: %+v", trial)
+			}
+		}
+		s.sites += len(c.Sites)
+		for _, e := range c.Enrollments {
+			s.enrollments[e.TrialID+" "+e.PatientID] = e.Status
+			if e.SiteID == "" || e.Version == 0 || e.EnrolledAt.IsZero() || e.WithdrawnAt.IsZero() == (e.Status == epro.Withdrawn) {
+				t.Errorf("an enrolment lost something on the way: %+v", e)
+			}
+		}
+		if c.Done {
+			s.version = c.Version
+		}
+		if enough(c) {
+			return done
+		}
+		return nil
+	})
+	if !errors.Is(err, done) {
+		t.Fatalf("follow: %v (%+v)", err, s)
+	}
+}
+
+// TestDirectoryStream follows, hears of changes, and resumes by version: after
+// the stream broke, only what came later is told.
+func TestDirectoryStream(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(nil)
+	client := w.client(func(o *trialrpc.ClientOptions) { o.Settings.Endpoints = []string{s.addr} })
+	var got seen
+	follow(t, client, &got, func(c directory.Change) bool { return c.Done })
+	if len(got.trials) != 2 || got.sites != 4 || len(got.enrollments) != 4 || got.snapshots == 0 {
+		t.Fatalf("the snapshot has %+v", got)
+	}
+	w.command(epro.KindParticipantWithdrew, epro.ParticipantWithdrawn{TrialID: "T001", PatientID: "P-1", Reason: "r", Expect: 1})
+	before := got.snapshots
+	follow(t, client, &got, func(c directory.Change) bool { return c.Done && got.enrollments["T001 P-1"] == epro.Withdrawn })
+	w.command(epro.KindTrialStatusChanged, epro.TrialStatusChanged{TrialID: "T002", Status: epro.TrialSuspended, Reason: "r", Expect: 1})
+	follow(t, client, &got, func(c directory.Change) bool { return c.Done && got.trials["T002"] == epro.TrialSuspended })
+	if got.snapshots != before {
+		t.Errorf("a follower that knows a version is told everything again (%d snapshots)", got.snapshots)
+	}
+}
+
+// TestDirectoryEndsWithTheService tells followers to go elsewhere at once, and
+// does not let them hold the stop up.
+func TestDirectoryEndsWithTheService(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(nil)
+	client := w.client(func(o *trialrpc.ClientOptions) { o.Settings.Endpoints = []string{s.addr} })
+	following, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		first := true
+		ended <- client.Follow(t.Context(), nil, func(directory.Change) error {
+			if first {
+				close(following)
+			}
+			first = false
+			return nil
+		})
+	}()
+	<-following
+	began := time.Now()
+	must(t, s.end())
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	if f := failureOf(errors.Unwrap(<-ended)); f.code != codes.Unavailable || f.reason != "stopping" {
+		t.Errorf("the follower hears %+v", f)
+	}
+}
+
+// TestDirectoryFollows has the gateway's directory at the client's end.
+func TestDirectoryFollows(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(nil)
+	client := w.client(func(o *trialrpc.ClientOptions) { o.Settings.Endpoints = []string{s.addr} })
+	d := directory.New(directory.Options{Path: t.TempDir() + "/directory", Log: w.logger})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		d.Run(ctx, client)
+		close(ended)
+	}()
+	w.eventually("the directory knows P-2", func() bool { return len(d.PatientTrials("P-2")) == 2 })
+	cancel()
+	<-ended
+}
