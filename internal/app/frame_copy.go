@@ -50,6 +50,8 @@ func (c *frameCopy) compare(ctx context.Context) error {
 	switch {
 	case end.Position == 0:
 		return errors.New("the journal has no frame: there is nothing to copy")
+	case there.Position > end.Position && c.goesOn(ctx, end):
+		return fmt.Errorf("the database has all %d frames of the folder, and its journal has gone on since to position %d: there is nothing to copy any more. Serve from there", end.Position, there.Position)
 	case there.Position > end.Position:
 		return fmt.Errorf("the database's journal has %d frames and the folder's %d: it is another journal, or has gone on by itself. Name an empty database", there.Position, end.Position)
 	}
@@ -73,6 +75,12 @@ func (c *frameCopy) compare(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// goesOn says whether the target has the source's last frame at its place.
+func (c *frameCopy) goesOn(ctx context.Context, end journal.Record) bool {
+	records, err := c.dst.Read(ctx, shard, end.Position-1, 1)
+	return err == nil && len(records) == 1 && records[0].Position == end.Position && bytes.Equal(records[0].Bytes, end.Bytes)
 }
 
 // copy appends what is not there yet.

@@ -47,9 +47,14 @@ type copyFolder struct {
 // Close gives the folder back.
 func (c *copyFolder) Close() error { return errors.Join(c.j.Close(), c.lock.release()) }
 
-// openCopyFolder opens a copy in a folder, or begins one.
-func openCopyFolder(ctx context.Context, dir string, log *slog.Logger) (_ *copyFolder, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// openCopyFolder opens a copy in a folder, or begins one where this process has
+// not seen one yet.
+func openCopyFolder(ctx context.Context, dir string, seen bool, log *slog.Logger) (_ *copyFolder, err error) {
+	if seen && !exists(filepath.Join(dir, fileJournal)) {
+		return nil, fmt.Errorf("the copy %s is gone: is the disk mounted?", dir)
+	}
+	// Not its parents: what they lie on may not be mounted yet.
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make the folder of the copy: %w", err)
 	}
 	for _, name := range []string{fileStore, fileVault} {
@@ -101,11 +106,13 @@ func shipTo(to string, pg PostgresConfig, root ed25519.PublicKey, certs []receip
 		}
 	} else {
 		keys := &copiedKeys{path: filepath.Join(to, fileKeysJSON), root: root}
+		seen := false
 		opts.OpenTarget = func(ctx context.Context) (ship.Target, error) {
-			c, err := openCopyFolder(ctx, to, log)
+			c, err := openCopyFolder(ctx, to, seen, log)
 			if err != nil {
 				return nil, err
 			}
+			seen = true
 			if err := keys.open(ctx, c.j, certs); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}

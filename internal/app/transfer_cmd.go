@@ -205,15 +205,15 @@ func (t *transfer) tell() {
 	t.con.printf("journal %d frames with %d facts, %d of them copied now; both sides end at position %d with header %s\n", r.Frames, r.Facts, r.Copied, r.Position, r.Header)
 	anchors := ""
 	if specs, err := anchorSpecs(Config{}, t.dir, r.Root); err == nil && len(specs) > 0 && exists(specs[0]) {
-		anchors = fmt.Sprintf("\nThe folder's anchor goes on with the projector: name %s in its anchors, so that a cut tail is seen from before too.", specs[0])
+		anchors = fmt.Sprintf("Name the folder's anchor, %s, in the anchors of the projector's configuration: it knows how far the journal was.\n", specs[0])
 	}
 	t.con.printf(`
 Every receipt stays valid. No server starts on %[1]s any more; %[2]s is the root of the installation: keep it safe.
 Each role gets keys of its own, and the projector makes the tables:
   tidegate keys issue --data %[1]s --to gateway-1 --name gateway-1
   tidegate serve gateway --data gateway-1 --config FILE
-Prove it on both sides:
+%[4]sProve it on both sides:
   tidegate verify --data %[1]s
-  tidegate verify --data %[1]s --journal '%[3]s'%[4]s
+  tidegate verify --data %[1]s --journal '%[3]s'
 `, t.dir, filepath.Join(t.dir, folderKeys), strings.ReplaceAll(r.To, "'", ""), anchors)
 }
