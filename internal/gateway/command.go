@@ -211,7 +211,7 @@ func (s *Server) envelopeAt(ctx context.Context, o store.Outcome) (epro.Envelope
 		}
 		shard = t.Shard
 	}
-	frame, err := s.frameAt(ctx, shard, o.Ref.Position)
+	frame, _, err := s.frameAt(ctx, shard, o.Ref.Position)
 	if err != nil {
 		return epro.Envelope{}, err
 	}

@@ -161,7 +161,7 @@ func (s *Server) getOwnReceipt(c *gin.Context, claims *auth.Claims) error {
 
 // receiptOf makes the receipt of the fact at a place.
 func (s *Server) receiptOf(ctx context.Context, claims *auth.Claims, ref store.Ref) (*receipt.Receipt, error) {
-	frame, err := s.frameAt(ctx, claims.Shard, ref.Position)
+	frame, class, err := s.frameAt(ctx, claims.Shard, ref.Position)
 	if err != nil {
 		return nil, err
 	}
@@ -181,28 +181,32 @@ func (s *Server) receiptOf(ctx context.Context, claims *auth.Claims, ref store.R
 	if env.Trial != claims.Trial || env.Subject != claims.Participant {
 		return nil, fmt.Errorf("frame %d, fact %d is not what the tables say: run `tidegate rebuild`", ref.Position, ref.Index)
 	}
-	class, signer := s.frames.Properties().Class, s.signer()
+	signer := s.signer()
 	signed := &receipt.Signed{
 		Header: frame.Header, Class: class, KeyID: signer.KeyID(), Signature: signer.Sign(frame.Header.Hash(), class), Tree: tree,
 	}
 	return signed.Receipt(int(ref.Index), entry.Envelope, entry.Salt), nil
 }
 
-// frameAt reads one frame of the journal.
-func (s *Server) frameAt(ctx context.Context, shard uint32, at journal.Position) (journal.Frame, error) {
+// frameAt reads one frame of the journal, and what that frame survives.
+func (s *Server) frameAt(ctx context.Context, shard uint32, at journal.Position) (journal.Frame, journal.Class, error) {
 	if at == 0 {
-		return journal.Frame{}, errors.New("read a frame: there is none before the first")
+		return journal.Frame{}, 0, errors.New("read a frame: there is none before the first")
 	}
 	records, err := s.frames.Read(ctx, shard, at-1, 1)
 	if err != nil {
-		return journal.Frame{}, fmt.Errorf("read frame %d: %w", at, err)
+		return journal.Frame{}, 0, fmt.Errorf("read frame %d: %w", at, err)
 	}
 	if len(records) == 0 || records[0].Position != at {
-		return journal.Frame{}, fmt.Errorf("read frame %d: the journal does not have it: run `tidegate verify`", at)
+		return journal.Frame{}, 0, fmt.Errorf("read frame %d: the journal does not have it: run `tidegate verify`", at)
 	}
 	frame, err := journal.DecodeFrame(records[0].Bytes)
 	if err != nil {
-		return journal.Frame{}, fmt.Errorf("read frame %d: %w", at, err)
+		return journal.Frame{}, 0, fmt.Errorf("read frame %d: %w", at, err)
 	}
-	return frame, nil
+	class := records[0].Class
+	if class == 0 {
+		class = s.frames.Properties().Class
+	}
+	return frame, class, nil
 }

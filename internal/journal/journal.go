@@ -22,6 +22,10 @@ type Position uint64
 type Record struct {
 	Position Position
 	Bytes    []byte
+	// Class is what this frame is known to survive now, for a receipt that is
+	// issued anew; 0 says Properties().Class. A journal whose frames differ says it
+	// of each, and never more than it knows.
+	Class Class
 }
 
 // Journal is the durable, ordered record. All methods are safe for concurrent

@@ -21,6 +21,11 @@ import (
 // timeline this process has seen.
 //
 // There is no ON CONFLICT: a frame under a used key must roll the head back.
+//
+// The head's lock alone would keep frames apart, but whoever comes at the moment
+// when it is let go may overtake those who wait. So writers line up for a lock
+// that is given in order (its first number spells "TGJ1"): a frame waits for one
+// of each other writer, and for its own commit.
 const (
 	appendName = "tidegate_append"
 	appendSQL  = `
@@ -30,9 +35,10 @@ prev AS MATERIALIZED (
 		SELECT FROM tidegate_journal.frame WHERE shard = $1 AND hash = $3 AND ($4::bytea IS NULL OR run_n = $4)
 	) AS there
 ),
+queue AS MATERIALIZED (SELECT pg_advisory_xact_lock(1413958193, $1)),
 head AS (
 	UPDATE tidegate_journal.head h SET position = h.position + 1, timeline = server.timeline
-	FROM server, prev
+	FROM server, prev, queue
 	WHERE h.shard = $1::int AND prev.there AND h.timeline <= server.timeline AND server.timeline >= $5::bigint
 	RETURNING h.position
 ),
@@ -203,7 +209,9 @@ func (j *Journal) append(ctx context.Context, w *writer, f *journal.Sealed) (jou
 	if err := j.primary(w, a.server); err != nil {
 		return 0, err
 	}
-	return classOf(&a.settings, &after), nil
+	class := classOf(&a.settings, &after)
+	j.prove(f.Header.Shard, a.first, class)
+	return class, nil
 }
 
 // confirm looks for the frame under its key and makes sure of it.
@@ -240,7 +248,9 @@ func (j *Journal) confirm(ctx context.Context, w *writer, f *journal.Sealed, sha
 	if err := j.primary(w, a.server); err != nil {
 		return 0, err
 	}
-	return classOf(&a.settings, &after), nil
+	class := classOf(&a.settings, &after)
+	j.prove(f.Header.Shard, a.second, class)
+	return class, nil
 }
 
 // refused says why the head was not moved, nil when it is not for the server's
@@ -268,6 +278,9 @@ func (j *Journal) primary(w *writer, server int64) error {
 	}
 	if raised {
 		j.opts.Logger.Warn("the database has a new primary", slog.Int64("timeline", server))
+		j.mu.Lock()
+		clear(j.proven) // the standby of before may be the primary now
+		j.mu.Unlock()
 		j.readers.Reset() // some of them may lead to the old one
 	}
 	return nil

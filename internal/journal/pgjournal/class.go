@@ -79,3 +79,39 @@ func weaker(a, b journal.Class) journal.Class {
 	}
 	return a
 }
+
+// prove notes of what class a commit was that moved or wrote the head at a
+// position. When it waited for the standby, that has every frame up to there: it
+// replays the primary's log in order. So has it one whose own commit waited for
+// nobody because the standby was away. What this process has not seen proven is
+// not claimed.
+func (j *Journal) prove(shard uint32, position int64, class journal.Class) {
+	at := journal.Position(position) //nolint:gosec // positions are positive
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch class {
+	case journal.ClassSyncReplica:
+		j.proven[shard] = max(j.proven[shard], at)
+	case journal.ClassDemo:
+		j.weak[shard] = max(j.weak[shard], at)
+	default:
+	}
+}
+
+// grade says of records what each is known to survive.
+func (j *Journal) grade(shard uint32, records []journal.Record) {
+	j.mu.Lock()
+	proven, weak := j.proven[shard], j.weak[shard]
+	j.mu.Unlock()
+	for i := range records {
+		r := &records[i]
+		switch {
+		case r.Position <= proven:
+			r.Class = journal.ClassSyncReplica
+		case r.Position <= weak:
+			r.Class = journal.ClassDemo
+		default:
+			r.Class = weaker(j.props.Class, journal.ClassLocalFsync)
+		}
+	}
+}

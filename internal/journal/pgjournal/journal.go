@@ -71,6 +71,8 @@ type Journal struct {
 	closed   bool
 	under    sync.WaitGroup // appends and imports under way
 	doubtful map[frameKey]struct{}
+	proven   map[uint32]journal.Position // by shard: up to here a standby has all, see prove
+	weak     map[uint32]journal.Position // by shard: up to here some commits were of class demo
 	changed  chan struct{} // closed and replaced at every append of this process
 }
 
@@ -93,7 +95,7 @@ func Open(ctx context.Context, opts Options) (*Journal, error) {
 }
 
 func open(ctx context.Context, opts Options) (_ *Journal, err error) {
-	j := &Journal{opts: opts, doubtful: map[frameKey]struct{}{}, changed: make(chan struct{})}
+	j := &Journal{opts: opts, doubtful: map[frameKey]struct{}{}, proven: map[uint32]journal.Position{}, weak: map[uint32]journal.Position{}, changed: make(chan struct{})}
 	if j.timelines, err = loadTimelines(opts.TimelineFile, opts.Logger); err != nil {
 		return nil, err
 	}

@@ -64,6 +64,7 @@ func (j *Journal) Read(ctx context.Context, shard uint32, after journal.Position
 	case err != nil:
 		return nil, fmt.Errorf("read journal after %d: %w", after, err)
 	}
+	j.grade(shard, out)
 	return out, nil
 }
 

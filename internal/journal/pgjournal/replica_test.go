@@ -89,6 +89,7 @@ func behind(j journal.Journal, f journal.Sealed) <-chan result {
 // The class is that of the append, and changes with the settings under a
 // running process.
 func TestClassFollowsTheSettings(t *testing.T) {
+	t.Parallel()
 	primary := services.Postgres(t, services.PGOptions{})
 	url := fresh(t, primary)
 	j := open(t, options(url))
@@ -139,6 +140,7 @@ func TestClassFollowsTheSettings(t *testing.T) {
 // A wait for the standby that is cancelled is no success and no failure. The
 // frame can be seen, and is not acknowledged until the standby has it.
 func TestCancelledWait(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"pg_cancel_backend", "pg_terminate_backend"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
@@ -312,5 +314,46 @@ func TestStandbyIsForReading(t *testing.T) {
 	}
 	if err := j.Wait(t.Context(), 0, 0); err != nil {
 		t.Errorf("wait: %v", err)
+	}
+}
+
+// A receipt that is issued anew says what the frame is known to survive: not
+// the standby of another frame, until one behind it was seen there.
+func TestRecordsSayWhatTheySurvive(t *testing.T) {
+	primary, _, url := replicated(t)
+	names := primary.Query("postgres", "SHOW synchronous_standby_names")
+	j := open(t, options(url))
+	run, n := journaltest.NewRun(), uint64(0)
+	var last journal.Sealed
+	put := func() journal.Class {
+		t.Helper()
+		last = journaltest.Frame(run, n, &last, 1)
+		n++
+		return insist(t, j, last)
+	}
+	says := func(j journal.Journal, at journal.Position) journal.Class {
+		t.Helper()
+		r, err := j.Read(t.Context(), 0, at-1, 1)
+		if err != nil || len(r) != 1 {
+			t.Fatal(r, err)
+		}
+		return r[0].Class
+	}
+	primary.SyncNames("")
+	until(t, "no standby is waited for", func() bool { return put() == journal.ClassLocalFsync })
+	alone := end(t, j)
+	if got := says(j, alone); got != journal.ClassLocalFsync {
+		t.Errorf("appended while no standby was waited for, it says %v", got)
+	}
+	primary.SyncNames(names)
+	if got := says(j, alone); got != journal.ClassLocalFsync {
+		t.Errorf("a standby that is named again has not been seen with it, and it says %v", got)
+	}
+	until(t, "class sync-replica", func() bool { return put() == journal.ClassSyncReplica })
+	if got := says(j, alone); got != journal.ClassSyncReplica {
+		t.Errorf("a frame behind it is on the standby, and it says %v", got)
+	}
+	if other := open(t, options(url)); other.Properties().Class != journal.ClassSyncReplica || says(other, end(t, other)) != journal.ClassLocalFsync {
+		t.Errorf("another process has seen nothing proven, and promises %v", says(other, end(t, other)))
 	}
 }
