@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/gateway"
@@ -59,6 +61,7 @@ type setup struct {
 	intake      func(*intake.Config)
 	config      func(*gateway.Config)
 	options     func(*gateway.Options)
+	tracing     trace.TracerProvider
 }
 
 func newWorld(t testing.TB, s setup) *world {
@@ -81,13 +84,13 @@ func newWorld(t testing.TB, s setup) *world {
 	if s.intake != nil {
 		s.intake(&cfg)
 	}
-	w.intake, err = intake.New(t.Context(), w.journal, w.keys.Signer(), intake.Options{Config: cfg, Log: log})
+	w.intake, err = intake.New(t.Context(), w.journal, w.keys.Signer(), intake.Options{Config: cfg, Log: log, Tracing: s.tracing})
 	must(t, err)
 	w.tables, err = sqlitestore.Open(t.Context(), filepath.Join(dir, "store.db"))
 	must(t, err)
 	w.vault, err = sqlitevault.Open(t.Context(), filepath.Join(dir, "vault.db"), sqlitevault.Options{Create: true})
 	must(t, err)
-	p := projector.New(w.journal, w.tables, 0, projector.Options{Logger: log})
+	p := projector.New(w.journal, w.tables, 0, projector.Options{Logger: log, Tracing: s.tracing})
 	projecting, stopProjecting := context.WithCancel(context.Background())
 	var projected sync.WaitGroup
 	w.project = sync.OnceFunc(func() { projected.Go(func() { _ = p.Run(projecting) }) })
@@ -102,7 +105,7 @@ func newWorld(t testing.TB, s setup) *world {
 	opts := gateway.Options{
 		Config: config, Log: log, Intake: w.intake, Tokens: w.keys, Credentials: w.vault, MeaningKey: w.keys.MeaningKey,
 		Reader: w.tables, Frames: w.journal, Signer: w.keys.Signer, Root: w.keys.RootPublic(), Certificates: w.keys.Certificates,
-		Passed: p.Passed,
+		Passed: p.Passed, Tracing: s.tracing,
 		Pending: func(ctx context.Context, shard uint32, after journal.Position) (map[string]uint64, error) {
 			return projector.PendingReports(ctx, w.journal, shard, after)
 		},
