@@ -73,7 +73,7 @@ type Journal struct {
 	doubtful map[frameKey]struct{}
 	proven   map[uint32]journal.Position // by shard: up to here a standby has all, see prove
 	weak     map[uint32]journal.Position // by shard: up to here some commits were of class demo
-	changed  chan struct{} // closed and replaced at every append of this process
+	changed  chan struct{}               // closed and replaced at every append of this process
 }
 
 var _ journal.Journal = (*Journal)(nil)
