@@ -186,7 +186,13 @@ func alone(ctx context.Context, o Options, fn func(*pgxpool.Conn) error) error {
 	if !got {
 		return errBuilding
 	}
-	return fn(conn) // the lock goes with the session
+	defer func() {
+		// The lock would go with the session, but a little later.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+		defer cancel()
+		_, _ = conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", int64(buildLock))
+	}()
+	return fn(conn)
 }
 
 // clearAway drops what an interrupted build left, unless one is under way.
