@@ -20,10 +20,13 @@ import (
 // write appends frames of a run of its own, over connections of its own as
 // another process has, until stop says that it is enough.
 func write(t *testing.T, url string, stop func(n int) bool) (frames []journal.Sealed) {
-	j, err := pgjournal.OpenTrusting(context.Background(), options(url))
-	if err != nil {
-		t.Error(err)
-		return nil
+	var j *pgjournal.Journal
+	for end := time.Now().Add(patience); j == nil; {
+		var err error
+		if j, err = pgjournal.OpenTrusting(context.Background(), options(url)); err != nil && time.Now().After(end) {
+			t.Error(err)
+			return nil
+		}
 	}
 	defer j.Close()
 	run := journaltest.NewRun()
@@ -69,6 +72,7 @@ func writeWhile(t *testing.T, url string, breaking func()) [][]journal.Sealed {
 }
 
 func TestServerKilled(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	url := fresh(t, pg)
 	runs := writeWhile(t, url, func() {
@@ -96,6 +100,7 @@ func TestNetworkCut(t *testing.T) {
 }
 
 func TestServerFrozen(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	url := fresh(t, pg)
 	j := trusting(t, options(url))
@@ -120,6 +125,7 @@ func TestServerFrozen(t *testing.T) {
 // A connection whose server does not answer is noticed before a frame is sent
 // over it: then it surely was not appended.
 func TestIdleConnectionIsAsked(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	j := open(t, options(fresh(t, pg)))
 	frames := journaltest.Chain(2, 2)
@@ -184,6 +190,7 @@ func TestCableOut(t *testing.T) {
 }
 
 func TestServerAway(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	j := open(t, options(fresh(t, pg)))
 	frames := journaltest.Chain(2, 2)
@@ -245,6 +252,7 @@ func TestSessionEnded(t *testing.T) {
 }
 
 func TestHeadHeldForTooLong(t *testing.T) {
+	t.Parallel()
 	pg := services.SharedPostgres(t)
 	url := fresh(t, pg)
 	j := open(t, options(url))

@@ -12,7 +12,17 @@ import (
 func TestMain(m *testing.M) { services.Main(m) }
 
 func TestConformance(t *testing.T) {
-	pg := services.SharedPostgres(t)
+	conform(t, services.SharedPostgres(t))
+}
+
+func TestConformanceWithStandby(t *testing.T) {
+	t.Parallel()
+	primary, _, _ := replicated(t)
+	conform(t, primary)
+}
+
+func conform(t *testing.T, pg *services.PG) {
+	t.Helper()
 	spoilers, urls := map[journal.Journal]*spoiler{}, map[journal.Journal]string{}
 	open := func(t *testing.T, url string) journal.Journal {
 		s := &spoiler{}
