@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&o.connections, "connections", 128, "connections, each with one request under way")
 	flag.IntVar(&o.phones, "phones", 10_000, "phones of the open-loop wave")
 	flag.DurationVar(&o.over, "over", time.Minute, "time over which the wave's phones send")
-	flag.StringVar(&o.only, "only", "cost,wave,slow", "parts to run: cost, wave, slow")
+	flag.StringVar(&o.only, "only", "cost,wave,slow,shapes", "parts to run: cost, wave, slow, shapes")
 	flag.StringVar(&o.write, "write", "", "write the figures into this file, between its markers")
 	flag.StringVar(&o.profile, "profile", "", "keep a CPU profile of the server (without projector) in this file")
 	flag.Parse()
@@ -95,7 +95,7 @@ func run(ctx context.Context, o *options) error {
 	parts := []struct {
 		name string
 		run  func(context.Context, *options, string, *strings.Builder) error
-	}{{"cost", measureCost}, {"wave", measureWave}, {"slow", measureSlow}}
+	}{{"cost", measureCost}, {"wave", measureWave}, {"slow", measureSlow}, {"shapes", measureShapes}}
 	for _, part := range parts {
 		if !strings.Contains(","+o.only+",", ","+part.name+",") {
 			continue

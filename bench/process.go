@@ -209,17 +209,31 @@ func (p *process) stop() error {
 }
 
 // cpu is the time that the process has spent on a core, user and system.
-func (p *process) cpu() (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+func (p *process) cpu() (time.Duration, error) { return ticks(p.pid, false) }
+
+// ticks is the user and system time of a process, with that of the children it
+// has waited for if asked.
+func ticks(pid int, children bool) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	// The name may hold spaces; utime and stime are the 12th and 13th fields behind it.
+	// The name may hold spaces; behind it utime, stime, cutime and cstime are the 12th to 15th field.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	user, err1 := strconv.ParseInt(fields[11], 10, 64)
-	system, err2 := strconv.ParseInt(fields[12], 10, 64)
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	last := 12
+	if children {
+		last = 14
+	}
+	var sum time.Duration
+	for _, field := range fields[11 : last+1] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
+		sum += time.Duration(n) * tick
+	}
+	return sum, nil
 }
 
 // memory is a line of /proc/PID/status in MiB: VmRSS now, VmHWM at its highest.
