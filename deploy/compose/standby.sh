@@ -3,6 +3,7 @@
 set -eu
 umask 077
 secrets=${SECRETS:-/run/secrets/tidegate}
+export HOME=/nonexistent # a password it is, no certificate of whoever's home this might be
 primary="host=${PRIMARY:-postgres} port=${PRIMARY_PORT:-5432} user=replication application_name=standby sslmode=verify-full sslrootcert=$secrets/ca.crt"
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
