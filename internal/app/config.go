@@ -95,7 +95,7 @@ func NewDefaultConfig() Config {
 
 		Postgres: PostgresConfig{Connections: 8, ConnectTimeout: 5 * time.Second, StatementTimeout: 10 * time.Second},
 		Etcd:     EtcdConfig{Key: "tidegate/trial.rpc", Election: "tidegate/projector", DialTimeout: 5 * time.Second},
-		Trial:    TrialConfig{Timeout: 2 * time.Second, MaxConcurrent: 256, Rate: 1000, Burst: 1000, Shedding: true},
+		Trial:    TrialConfig{Timeout: 2 * time.Second, MaxConcurrent: 256, Rate: 1000, Burst: 1000},
 		Tracing:  TracingConfig{Ratio: 1},
 	}
 }

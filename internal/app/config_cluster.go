@@ -49,7 +49,7 @@ type TrialConfig struct {
 	MaxConcurrent int           `yaml:"maxConcurrent" doc:"Calls served at once; more get ResourceExhausted. 0: no limit."`
 	Rate          int           `yaml:"rate" doc:"Calls a second, over all callers of an instance; more get ResourceExhausted. 0: no limit."`
 	Burst         int           `yaml:"burst" doc:"Calls above the rate that are served at once after a quiet time."`
-	Shedding      bool          `yaml:"shedding" doc:"Refuse calls while the machine's CPUs are busy and calls pile up."`
+	Shedding      bool          `yaml:"shedding" doc:"Refuse calls while the machine's CPUs are busy and calls pile up. On few cores a burst fills them although every call is in time."`
 }
 
 // RPCTLSConfig is how roles prove to each other who they are.
