@@ -49,6 +49,7 @@ func Run(t *testing.T, a Adapter) {
 		{"Order", testOrder},
 		{"Idempotent", testIdempotent},
 		{"Fork", testFork},
+		{"Beginnings", testBeginnings},
 		{"Limit", testLimit},
 		{"TooLarge", testTooLarge},
 		{"LargeFrame", testLargeFrame},
@@ -179,6 +180,19 @@ func testFork(t *testing.T, j journal.Journal) {
 	// None of them did harm: the run goes on.
 	MustAppend(t, j, frames[2])
 	same(t, ReadAll(t, j, 10), frames)
+}
+
+// A run may begin anywhere: on an empty shard, or as if it were empty, because
+// its process looked before others appended; behind the last frame or an older
+// one.
+func testBeginnings(t *testing.T, j journal.Journal) {
+	first := Chain(3, 1)
+	zero := Chain(2, 1)
+	MustAppend(t, j, first...)
+	MustAppend(t, j, zero...)
+	older, last := Frame(NewRun(), 0, &first[1], 1), Frame(NewRun(), 0, &zero[1], 1)
+	MustAppend(t, j, older, last, older)
+	same(t, ReadAll(t, j, 3), append(append(first, zero...), older, last))
 }
 
 func testLimit(t *testing.T, j journal.Journal) {
