@@ -288,7 +288,7 @@ func (s *shape) round(ctx context.Context, o *options, round int) error {
 func (s *shape) wave(ctx context.Context, o *options, out *strings.Builder) error {
 	say("wave of %d phones in %s: %s", o.phones, o.over, s.name)
 	n := len(s.gateways)
-	sums, errs := make([]*load.Summary, n), make([]error, n)
+	sums, errs := make([]load.Summary, n), make([]error, n)
 	var wg sync.WaitGroup
 	for i, g := range s.gateways {
 		wg.Go(func() {
