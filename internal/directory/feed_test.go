@@ -69,7 +69,7 @@ func upTo(p journal.Position) func(*told) bool {
 }
 
 func TestResumeTellsOnlyWhatCameLater(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(3)
 	w.projected()
@@ -101,14 +101,14 @@ func TestResumeTellsOnlyWhatCameLater(t *testing.T) {
 // than a version, or hold other frames below it.
 func TestAnotherHistoryIsToldWhole(t *testing.T) {
 	keys := newKeys(t)
-	long := newWorld(t, t.TempDir(), keys, nil)
+	long := newWorld(t, t.TempDir(), keys, nil, nil)
 	defer long.close()
 	long.seed(1)
 	for i := range 20 {
 		long.enrol("T001", fmt.Sprintf("Q-%d", i))
 	}
 	lost := follow(t, long.feed(), nil, upTo(long.end()))
-	restored := newWorld(t, t.TempDir(), keys, nil)
+	restored := newWorld(t, t.TempDir(), keys, nil, nil)
 	defer restored.close()
 	restored.seed(1)
 	shorter := follow(t, restored.feed(), lost.version, nil)
@@ -138,7 +138,7 @@ func TestAnotherHistoryIsToldWhole(t *testing.T) {
 
 func TestFarBehindIsToldWhole(t *testing.T) {
 	mem := memjournal.New(memjournal.Options{Stride: directory.MaxFrames})
-	w := newWorld(t, t.TempDir(), newKeys(t), mem)
+	w := newWorld(t, t.TempDir(), newKeys(t), mem, nil)
 	defer w.close()
 	w.seed(1)
 	v := follow(t, w.feed(), nil, upTo(w.end()))
@@ -172,7 +172,7 @@ func (r *tables) Cursor(ctx context.Context, shard uint32) (store.Cursor, error)
 }
 
 func TestManyShareOneFollower(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(10)
 	feed := directory.NewFeed(w.journal, &tables{Reader: w.tables}, nil)
@@ -205,7 +205,7 @@ func TestManyShareOneFollower(t *testing.T) {
 // TestASlowSubscriberHoldsNobody: one that does not take its changes is not
 // waited for, nothing is kept for it without bound, and it misses nothing.
 func TestASlowSubscriberHoldsNobody(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(1)
 	feed := w.feed()
@@ -254,7 +254,7 @@ func TestABrokenJournalDoesNotBreakTheDirectory(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			mem := memjournal.New(memjournal.Options{Stride: 3})
 			j := &broken{Journal: mem}
-			w := newWorld(t, t.TempDir(), newKeys(t), mem)
+			w := newWorld(t, t.TempDir(), newKeys(t), mem, nil)
 			defer w.close()
 			w.seed(2)
 			r := &tables{Reader: w.tables}
@@ -331,7 +331,7 @@ func erased(t *testing.T, b []byte) []byte {
 
 // TestASourceThatFails: whoever follows is told, and goes on when it is well.
 func TestASourceThatFails(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(2)
 	r := &tables{Reader: w.tables}
@@ -359,7 +359,7 @@ func TestASourceThatFails(t *testing.T) {
 
 // TestSignsOfLife: while nothing changes, the directory stays young.
 func TestSignsOfLife(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(1)
 	d := run(directory.New(directory.Options{}), w.feed())
@@ -380,8 +380,39 @@ func TestSignsOfLife(t *testing.T) {
 	}
 }
 
+// TestTablesThatGoBack are being made anew: the directory stays as it is, grows
+// old, and goes on when they have come past it again.
+func TestTablesThatGoBack(t *testing.T) {
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
+	defer w.close()
+	w.seed(1)
+	early, err := w.tables.Cursor(t.Context(), 0)
+	must(t, err)
+	w.enrol("T001", "P-2")
+	r := &tables{Reader: w.tables}
+	feed := directory.NewFeed(w.journal, r, nil)
+	feed.Hurry()
+	d := run(directory.New(directory.Options{}), feed)
+	defer func() { d.stop() }()
+	w.settle(d.Directory)
+	r.frozen.Store(&early)
+	old := func() bool { return d.State().Age > 200*time.Millisecond } // four signs of life are missing
+	eventually(t, old, func() string { return fmt.Sprintf("%+v", d.State()) })
+	d.stop()
+	d = run(d.Directory, feed) // and one that asks anew waits too
+	eventually(t, func() bool { return d.State().Age > 500*time.Millisecond }, func() string { return fmt.Sprintf("%+v", d.State()) })
+	if s := d.State(); s.Enrollments != 2 || s.Version.Position(0) != w.end() {
+		t.Errorf("%+v", s)
+	}
+	w.enrol("T001", "P-3")
+	w.projected()
+	r.frozen.Store(nil)
+	w.settle(d.Directory)
+	w.same(d.Directory)
+}
+
 func TestALargeRegistry(t *testing.T) {
-	w := newWorld(t, t.TempDir(), newKeys(t), nil)
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer w.close()
 	w.seed(2500)
 	w.projected()
@@ -389,7 +420,7 @@ func TestALargeRegistry(t *testing.T) {
 	if len(got.things) != 2502 || got.changes < 6 {
 		t.Errorf("%d things in %d changes", len(got.things), got.changes)
 	}
-	empty := newWorld(t, t.TempDir(), newKeys(t), nil)
+	empty := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
 	defer empty.close()
 	none := follow(t, empty.feed(), nil, nil)
 	if !none.snapshot || none.version == nil || none.version.Position(0) != 0 || len(none.things) != 0 {

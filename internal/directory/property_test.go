@@ -40,7 +40,7 @@ func TestTheDirectoryBecomesTheTables(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "") //nolint:usetesting // a folder for each of rapid's runs
 		must(r, err)
-		w := newWorld(r, dir, keys, nil)
+		w := newWorld(r, dir, keys, nil, nil)
 		defer w.close()
 		cuts, hold := 0, rapid.IntRange(0, 5).Draw(r, "cuts")
 		source := &flaky{Source: w.feed(), after: func() int {

@@ -24,6 +24,7 @@ import (
 	"github.com/tidegate/tidegate/internal/registry"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
+	"github.com/tidegate/tidegate/test/services"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +38,10 @@ func TestMain(m *testing.M) {
 			os.Exit(2)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		services.CleanUp()
+		os.Exit(code)
+	}))
 }
 
 // failer is what *testing.T and *rapid.T share.
@@ -52,23 +56,26 @@ type world struct {
 	f       failer
 	dir     string
 	journal journal.Journal
-	tables  *sqlitestore.Store
+	tables  store.Store
 	intake  *intake.Intake
 
 	stopProjector func()
 }
 
-// newWorld makes a world on a journal: with nil, on one of its own in SQLite.
-func newWorld(f failer, dir string, keys *auth.Keys, j journal.Journal) *world {
+// newWorld makes a world on a journal and tables: for nil, on ones of its own
+// in SQLite.
+func newWorld(f failer, dir string, keys *auth.Keys, j journal.Journal, tables store.Store) *world {
 	f.Helper()
-	w := &world{f: f, dir: dir, journal: j, stopProjector: func() {}}
+	w := &world{f: f, dir: dir, journal: j, tables: tables, stopProjector: func() {}}
 	var err error
 	if j == nil {
 		w.journal, err = sqlitejournal.Open(context.Background(), filepath.Join(dir, "journal.db"), sqlitejournal.Options{})
 		must(f, err)
 	}
-	w.tables, err = sqlitestore.Open(context.Background(), filepath.Join(dir, "store.db"))
-	must(f, err)
+	if tables == nil {
+		w.tables, err = sqlitestore.Open(context.Background(), filepath.Join(dir, "store.db"))
+		must(f, err)
+	}
 	cfg := intake.NewDefaultConfig()
 	cfg.Burst = 0
 	w.intake, err = intake.New(context.Background(), w.journal, keys.Signer(), intake.Options{Config: cfg})
