@@ -14,8 +14,10 @@ import (
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/store"
+	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/internal/store/sqlitestore"
 )
 
@@ -84,6 +86,9 @@ func (g *generated) Read(_ context.Context, _ uint32, after journal.Position, li
 // when asked for:
 //
 //	TIDEGATE_SCALE=10000000 go test ./internal/projector -run TestScale -v -timeout 1h
+//
+// TIDEGATE_SCALE_URL names an empty PostgreSQL database to project into instead
+// of a file; its server's processor time is not counted then.
 func TestScale(t *testing.T) {
 	total, _ := strconv.Atoi(os.Getenv("TIDEGATE_SCALE"))
 	if total == 0 {
@@ -103,7 +108,12 @@ func TestScale(t *testing.T) {
 	if dir := os.Getenv("TIDEGATE_SCALE_DIR"); dir != "" {
 		path = filepath.Join(dir, "store.db")
 	}
-	s, err := sqlitestore.Open(t.Context(), path)
+	var s store.Store
+	if url := os.Getenv("TIDEGATE_SCALE_URL"); url != "" {
+		s, err = pgstore.Open(t.Context(), pgstore.Options{Postgres: postgres.Options{URL: url}})
+	} else {
+		s, err = sqlitestore.Open(t.Context(), path)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,14 @@ const streamPage = 1000
 
 // reportsAfter reads up to n reports of a trial after a row.
 func (s *Store) reportsAfter(ctx context.Context, trial string, f store.ReportFilter, after int64, n int, into []store.Report) ([]store.Report, error) {
-	where := " WHERE r." + trialIs + " AND r.row>$2"
+	where := " WHERE r." + trialIs + " AND r.row+0>$2"
 	args := []any{octets(trial), after, n}
 	add := func(condition string, v any) {
 		args = append(args, v)
 		where += condition + strconv.Itoa(len(args)) + ")"
 	}
 	if f.PatientID != "" {
-		add(" AND s.patient=($", octets(f.PatientID))
+		add(" AND r.sk=(SELECT sk FROM tidegate_store.subject WHERE "+trialIs+" AND patient=$", octets(f.PatientID))
 	}
 	if f.Disposition != "" {
 		code, err := store.DispositionCode(f.Disposition)
@@ -37,7 +37,7 @@ func (s *Store) reportsAfter(ctx context.Context, trial string, f store.ReportFi
 	if f.Sites != nil {
 		add(" AND r.site=ANY($", raws(f.Sites))
 	}
-	err := s.each(ctx, "SELECT "+reportColumns+reportFrom+where+" ORDER BY r.row LIMIT $3", args, func(scan func(...any) error) error {
+	err := s.each(ctx, "SELECT "+reportColumns+reportFrom+where+" ORDER BY r.row+0 LIMIT $3", args, func(scan func(...any) error) error {
 		into = append(into, store.Report{})
 		return scanReport(&into[len(into)-1], nil, scan)
 	})
@@ -85,10 +85,7 @@ func (s *Store) OwnReports(ctx context.Context, trial, patient string, p store.P
 		return nil, "", err
 	}
 	var list []store.Report
-	// The conditions stand apart from the order, so that the rows come out of the
-	// participant's index and not from a walk back through everybody's: they have few.
-	err = s.each(ctx, `WITH own AS MATERIALIZED (SELECT r.row FROM tidegate_store.report r WHERE `+subjectIs+` AND r.row<$3)
-		SELECT `+reportColumns+reportFrom+` WHERE r.row IN (SELECT row FROM own ORDER BY row DESC LIMIT $4) ORDER BY r.row DESC`,
+	err = s.each(ctx, "SELECT "+reportColumns+reportFrom+" WHERE "+subjectIs+" AND r.row+0<$3 ORDER BY r.row+0 DESC LIMIT $4",
 		[]any{octets(trial), octets(patient), before, p.Rows() + 1}, func(scan func(...any) error) error {
 			list = append(list, store.Report{})
 			return scanReport(&list[len(list)-1], nil, scan)
@@ -122,7 +119,7 @@ func (s *Store) Audit(ctx context.Context, trial string, p store.Page) ([]store.
 	args := []any{octets(trial), after, p.Rows() + 1}
 	var list []store.AuditEntry
 	err = s.snapshot(ctx, "", func(q querier) error {
-		if err := each(ctx, q, s.sql("SELECT "+factColumns+" FROM tidegate_store.fact f WHERE f.trial=$1 AND f.row>$2 ORDER BY f.row LIMIT $3"), args, func(scan func(...any) error) error {
+		if err := each(ctx, q, s.sql("SELECT "+factColumns+" FROM tidegate_store.fact f WHERE f.trial=$1 AND f.row+0>$2 ORDER BY f.row+0 LIMIT $3"), args, func(scan func(...any) error) error {
 			var f store.FactRow
 			err := scanFact(&f, scan)
 			list = append(list, f.Audit())
@@ -130,7 +127,7 @@ func (s *Store) Audit(ctx context.Context, trial string, p store.Page) ([]store.
 		}); err != nil {
 			return err
 		}
-		if err := each(ctx, q, s.sql("SELECT "+reportColumns+reportFrom+" WHERE r."+trialIs+" AND r.row>$2 ORDER BY r.row LIMIT $3"), args, func(scan func(...any) error) error {
+		if err := each(ctx, q, s.sql("SELECT "+reportColumns+reportFrom+" WHERE r."+trialIs+" AND r.row+0>$2 ORDER BY r.row+0 LIMIT $3"), args, func(scan func(...any) error) error {
 			var r store.Report
 			err := scanReport(&r, nil, scan)
 			list = append(list, r.Audit())
@@ -138,7 +135,7 @@ func (s *Store) Audit(ctx context.Context, trial string, p store.Page) ([]store.
 		}); err != nil {
 			return err
 		}
-		return each(ctx, q, s.sql("SELECT "+duplicateColumns+duplicateFrom+" WHERE d."+trialIs+" AND d.row>$2 ORDER BY d.row LIMIT $3"), args, func(scan func(...any) error) error {
+		return each(ctx, q, s.sql("SELECT "+duplicateColumns+duplicateFrom+" WHERE d."+trialIs+" AND d.row+0>$2 ORDER BY d.row+0 LIMIT $3"), args, func(scan func(...any) error) error {
 			var d store.Duplicate
 			err := scanDuplicate(&d, scan)
 			list = append(list, d.Audit())

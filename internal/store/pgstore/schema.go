@@ -28,7 +28,9 @@ const (
 //
 // report_id is at once the duplicate index, the list of a participant's own
 // reports and the versions under an id. report_work keeps the work lists small:
-// nearly every report is recorded.
+// nearly every report is recorded. The lists of a trial ask for row+0, so that
+// the planner cannot walk the primary key through the rows of all trials for a
+// page of a small one, as it would for its guess that all are of one size.
 //
 // A cursor's row is there from the beginning, so that it can be locked; its
 // position is NULL until the first frame is applied.
@@ -60,12 +62,12 @@ CREATE TABLE tidegate_store.report(row bigint PRIMARY KEY, tk bigint NOT NULL, s
   meaning bytea NOT NULL, site bytea, instrument bytea, comments bytea, actor bytea, device bytea,
   resolutions bigint, resolved bigint, resolution_reason bytea, resolved_by bytea);
 CREATE UNIQUE INDEX report_id ON tidegate_store.report(sk, id, version);
-CREATE INDEX report_trial ON tidegate_store.report(tk, row);
-CREATE INDEX report_work ON tidegate_store.report(tk, disposition, row) WHERE disposition <> 1;
+CREATE INDEX report_trial ON tidegate_store.report(tk, (row+0));
+CREATE INDEX report_work ON tidegate_store.report(tk, disposition, (row+0)) WHERE disposition <> 1;
 CREATE TABLE tidegate_store.duplicate(row bigint PRIMARY KEY, of bigint NOT NULL, tk bigint NOT NULL, sk bigint NOT NULL, id uuid NOT NULL,
   occurred bigint NOT NULL, received bigint NOT NULL, committed bigint NOT NULL, occurred_ns integer NOT NULL, received_ns integer NOT NULL,
   occurred_off smallint NOT NULL, actor_type smallint NOT NULL, actor bytea, device bytea);
-CREATE INDEX duplicate_trial ON tidegate_store.duplicate(tk, row);
+CREATE INDEX duplicate_trial ON tidegate_store.duplicate(tk, (row+0));
 CREATE TABLE tidegate_store.books(trial bytea PRIMARY KEY, recorded bigint NOT NULL, duplicates bigint NOT NULL, conflicts bigint NOT NULL,
   quarantined bigint NOT NULL) WITH (fillfactor=50);
 
@@ -75,7 +77,7 @@ CREATE TABLE tidegate_store.fact(row bigint PRIMARY KEY, id uuid NOT NULL, occur
   actor bytea NOT NULL, device bytea NOT NULL, meaning bytea NOT NULL, summary bytea NOT NULL, reason bytea NOT NULL,
   code bytea NOT NULL, rejection bytea NOT NULL);
 CREATE INDEX fact_id ON tidegate_store.fact(id, row);
-CREATE INDEX fact_trial ON tidegate_store.fact(trial, row);
+CREATE INDEX fact_trial ON tidegate_store.fact(trial, (row+0));
 CREATE TABLE tidegate_store.key(row bigint PRIMARY KEY, kind bytea NOT NULL, kind_version integer NOT NULL, body bytea NOT NULL);
 
 INSERT INTO tidegate_store.cursor(shard) VALUES (0);
