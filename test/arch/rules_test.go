@@ -101,6 +101,7 @@ var allowed = map[string][]string{
 	"test/cluster":      {},
 	"test/cluster/up":   {"test/cluster", "test/services/run"},
 	"test/faults":       {anything},
+	"test/phones":       {},
 	"deploy/check":      {anything},
 	"test/services":     {"test/services/run"},
 	"test/services/run": {},

@@ -273,3 +273,12 @@ func (c *Cluster) StopAll() (err error) {
 	}
 	return err
 }
+
+// Output is all that the processes have printed since each was started.
+func (c *Cluster) Output() string {
+	var b strings.Builder
+	for _, r := range c.running {
+		b.WriteString(r.Output())
+	}
+	return b.String()
+}

@@ -115,8 +115,15 @@ type keyring struct {
 
 func keysOf(t *testing.T, data string) keyring {
 	t.Helper()
-	k := keyring{json: must(t, "keys", "list", "--data", data, "--json")}
-	for line := range strings.Lines(must(t, "keys", "list", "--data", data)) {
+	return keysAt(t, []string{"--data", data})
+}
+
+// keysAt are those that the flags lead to.
+func keysAt(t *testing.T, where []string) keyring {
+	t.Helper()
+	list := append([]string{"keys", "list"}, where...)
+	k := keyring{json: must(t, append(list, "--json")...)}
+	for line := range strings.Lines(must(t, list...)) {
 		fields := strings.Fields(line)
 		if fields[0] == "root" {
 			k.root = fields[1]

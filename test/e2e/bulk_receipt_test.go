@@ -8,15 +8,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/tidegate/tidegate/test/server"
 )
 
 // Every line of an answer to many reports has its receipt, and the tool that
 // checks receipts finds it.
-func TestReceiptOfOneLine(t *testing.T) {
-	parallel(t)
-	s := server.Start(t, server.Options{Data: place(t), Participants: 20})
+func TestReceiptOfOneLine(t *testing.T) { inBothShapes(t, receiptOfOneLine) }
+
+func receiptOfOneLine(t *testing.T, g ground) {
+	s := g.start(20)
 	token := s.Token("P-000001", "T001")
 	var lines []string
 	for i := range 6 {
@@ -50,7 +49,7 @@ func TestReceiptOfOneLine(t *testing.T) {
 		}
 		return path
 	}
-	ring := keysOf(t, s.Data)
+	ring := keysAt(t, g.flags())
 	keys := []string{"--keys", write("keys.json", ring.json), "--root", ring.root}
 	file, sent := write("answer.ndjson", answer), write("request.ndjson", strings.Join(request, "\n")+"\n")
 	check := func(args ...string) []string {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/test/server"
+	"github.com/tidegate/tidegate/test/services"
 )
 
 func TestMain(m *testing.M) {
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 		os.Exit(tinyCurl(os.Args[1:])) // see readme_test.go
 	}
 	code := m.Run()
+	services.CleanUp()
 	server.CleanUp()
 	os.Exit(code)
 }
@@ -88,7 +90,13 @@ type audit struct {
 // verify audits a data folder and checks that the exit code agrees.
 func verify(t *testing.T, data string, args ...string) audit {
 	t.Helper()
-	out, errs, code := tidegate(t, append([]string{"verify", "--data", data, "--json"}, args...)...)
+	return verifyAt(t, []string{"--data", data}, args...)
+}
+
+// verifyAt audits what the flags lead to.
+func verifyAt(t *testing.T, where []string, args ...string) audit {
+	t.Helper()
+	out, errs, code := tidegate(t, append(append([]string{"verify", "--json"}, where...), args...)...)
 	var a audit
 	if err := json.Unmarshal([]byte(out), &a); err != nil {
 		t.Fatalf("verify --json: exit %d, %v\n%s%s", code, err, out, errs)
@@ -105,7 +113,13 @@ func verify(t *testing.T, data string, args ...string) audit {
 // clean is verify without a finding.
 func clean(t *testing.T, data string, args ...string) audit {
 	t.Helper()
-	a := verify(t, data, args...)
+	return cleanAt(t, []string{"--data", data}, args...)
+}
+
+// cleanAt is verifyAt without a finding.
+func cleanAt(t *testing.T, where []string, args ...string) audit {
+	t.Helper()
+	a := verifyAt(t, where, args...)
 	if !a.OK || a.Lost != 0 || a.Altered != 0 || a.Doubled != 0 {
 		a.Findings = a.Findings[:min(3, len(a.Findings))]
 		t.Fatalf("verify %v: %+v", args, a)

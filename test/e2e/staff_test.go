@@ -17,6 +17,7 @@ import (
 // study is a trial made by staff over the API, and who works in it.
 type study struct {
 	t                                            *testing.T
+	g                                            ground
 	s                                            *server.Server
 	admin, coordinator, investigator, manager    user
 	trial                                        string
@@ -24,10 +25,10 @@ type study struct {
 }
 
 // newStudy makes trial X1 with one site and its instrument.
-func newStudy(t *testing.T) *study {
+func newStudy(t *testing.T, g ground) *study {
 	t.Helper()
-	s := server.Start(t, server.Options{Serve: true, Data: place(t)})
-	y := &study{t: t, s: s, trial: "X1", admin: user{t, s, s.Staff("admin", "ada")}}
+	s := g.start(0)
+	y := &study{t: t, g: g, s: s, trial: "X1", admin: user{t, s, s.Staff("admin", "ada")}}
 	// A token for a trial that is still to come is fine: the role waits for it.
 	y.coordinator = user{t, s, s.Staff("coordinator", "cora", "--trial", "X1")}
 	y.investigator = user{t, s, s.Staff("investigator", "ines", "--trial", "X1")}
@@ -105,9 +106,10 @@ func (y *study) send(phone user, patient, outcome string, extra object) string {
 
 // Every reason for which a report is set aside: each is caused by what staff
 // or a phone did, none refuses the report, and the books balance at each step.
-func TestEveryReasonForQuarantine(t *testing.T) {
-	parallel(t)
-	y := newStudy(t)
+func TestEveryReasonForQuarantine(t *testing.T) { inBothShapes(t, everyReasonForQuarantine) }
+
+func everyReasonForQuarantine(t *testing.T, g ground) {
+	y := newStudy(t, g)
 	p1, p2 := y.enroll("P-1"), y.enroll("P-2")
 	y.balance()
 	y.send(p1, "P-1", "recorded", nil)
@@ -160,7 +162,7 @@ func TestEveryReasonForQuarantine(t *testing.T) {
 	y.resolve(t)
 	y.exported(t)
 	y.s.Stop()
-	clean(t, y.s.Data)
+	cleanAt(t, g.flags())
 }
 
 // resolve decides about two of the reports on the work list.
@@ -273,8 +275,11 @@ func (y *study) exported(t *testing.T) {
 // The same report again, other content under the same id, and two participants
 // with the same id.
 func TestDuplicatesConflictsAndSharedIDs(t *testing.T) {
-	parallel(t)
-	y := newStudy(t)
+	inBothShapes(t, duplicatesConflictsAndSharedIDs)
+}
+
+func duplicatesConflictsAndSharedIDs(t *testing.T, g ground) {
+	y := newStudy(t, g)
 	p1, p2 := y.enroll("P-1"), y.enroll("P-2")
 	body := reportBody("P-1", "X1", 4, object{"reportId": uuid(1), "comments": "first"})
 	first := p1.post("/v1/patient/report", http.StatusOK, body)
@@ -288,7 +293,7 @@ func TestDuplicatesConflictsAndSharedIDs(t *testing.T) {
 
 	// A gateway that has forgotten takes it again; the tables count it once.
 	y.s.Kill()
-	y.s = again(t, y.s)
+	y.s = g.again()
 	for _, u := range []*user{&p1, &p2, &y.admin, &y.coordinator, &y.investigator, &y.manager} {
 		u.s = y.s
 	}
@@ -338,8 +343,8 @@ func TestDuplicatesConflictsAndSharedIDs(t *testing.T) {
 		}
 		return path
 	}
-	keys := write("keys.json", must(t, "keys", "list", "--data", y.s.Data, "--json"))
-	root := strings.Fields(must(t, "keys", "list", "--data", y.s.Data))[1]
+	ring := keysAt(t, g.flags())
+	keys, root := write("keys.json", ring.json), ring.root
 	exact := `{"patientId":"P-2","trialId":"X1","timestamp":"2026-11-24T08:00:00+08:00","qolScore":3 }`
 	got := p2.postText("/v1/patient/report", http.StatusOK, exact)
 	y.recorded++
@@ -358,5 +363,5 @@ func TestDuplicatesConflictsAndSharedIDs(t *testing.T) {
 		t.Fatalf("another root: exit %d\n%s", code, errs)
 	}
 	y.s.Stop()
-	clean(t, y.s.Data)
+	cleanAt(t, g.flags())
 }

@@ -6,21 +6,26 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/tidegate/tidegate/test/server"
 )
 
 // Tokens of every kind are made beside a running server and without one, and
 // work; nothing but the token is printed.
 func TestTokensBesideAServerAndWithoutOne(t *testing.T) {
-	parallel(t)
-	data := place(t)
-	must(t, "seed", "--data", data, "--participants", "6")
+	inBothShapes(t, tokensBesideAServerAndWithoutOne)
+}
+
+func tokensBesideAServerAndWithoutOne(t *testing.T, g ground) {
+	seed := append([]string{"seed", "--participants", "6"}, g.flags()...)
+	must(t, seed...)
 	// A seed twice writes nothing twice.
-	must(t, "seed", "--data", data, "--participants", "6")
+	must(t, seed...)
 	one := func(args ...string) string {
 		t.Helper()
-		out, errs, code := tidegate(t, append(args, "--data", data)...)
+		where := g.flags()
+		if args[1] != "staff" { // the others need keys only
+			where = where[:2]
+		}
+		out, errs, code := tidegate(t, append(args, where...)...)
 		if code != 0 || !regexp.MustCompile(`^tg[pls]1_[A-Za-z0-9_-]+\n$`).MatchString(out) {
 			t.Fatalf("%v: exit %d, prints %q\n%s", args, code, out, errs)
 		}
@@ -35,7 +40,7 @@ func TestTokensBesideAServerAndWithoutOne(t *testing.T) {
 		tokens["staff"] = append(tokens["staff"], one(staff...))
 		tokens["relay"] = append(tokens["relay"], one(relay...))
 	}
-	s := server.Start(t, server.Options{Serve: true, Data: data})
+	s := g.start(0)
 	tokens["phone"] = append(tokens["phone"], one(phone...))
 	tokens["staff"] = append(tokens["staff"], one(staff...), one(append(staff, "--site", "S02")...))
 	tokens["relay"] = append(tokens["relay"], one(relay...))
@@ -66,10 +71,10 @@ func TestTokensBesideAServerAndWithoutOne(t *testing.T) {
 		{"token", "participant", "--trial", "T001"},
 		{"token", "participant", "--patient", "P\x01", "--trial", "T001"},
 	} {
-		refusal{t: t, code: 2}.of(append(wrong, "--data", data)...)
+		refusal{t: t, code: 2}.of(append(wrong, "--data", s.Data)...)
 	}
-	refusal{t: t, code: 1, says: "role"}.of("token", "staff", "--role", "boss", "--name", "anna", "--data", data)
-	refusal{t: t, code: 1, says: "trial"}.of("token", "staff", "--role", "monitor", "--name", "anna", "--site", "S01", "--data", data)
+	refusal{t: t, code: 1, says: "role"}.of(append([]string{"token", "staff", "--role", "boss", "--name", "anna"}, g.flags()...)...)
+	refusal{t: t, code: 1, says: "trial"}.of(append([]string{"token", "staff", "--role", "monitor", "--name", "anna", "--site", "S01"}, g.flags()...)...)
 
 	// Everything that wrote did so through the server, and into the audit.
 	admin := user{t, s, s.Staff("admin", "ada")}
@@ -91,14 +96,15 @@ func TestTokensBesideAServerAndWithoutOne(t *testing.T) {
 		t.Fatalf("version: %+v %v", version, err)
 	}
 	s.Stop()
-	clean(t, data)
+	cleanAt(t, g.flags())
 }
 
 // Many reports in one request: a bad line does not hurt its neighbours, with a
 // participant's and with a relay's token.
-func TestManyReportsAtOnce(t *testing.T) {
-	parallel(t)
-	s := server.Start(t, server.Options{Data: place(t), Participants: 20})
+func TestManyReportsAtOnce(t *testing.T) { inBothShapes(t, manyReportsAtOnce) }
+
+func manyReportsAtOnce(t *testing.T, g ground) {
+	s := g.start(20)
 	type outcome struct {
 		Line     int
 		Status   string
@@ -211,5 +217,5 @@ func TestManyReportsAtOnce(t *testing.T) {
 		}
 	}
 	s.Stop()
-	clean(t, s.Data)
+	cleanAt(t, g.flags())
 }

@@ -120,12 +120,15 @@ type Server struct {
 	Data    string
 	URL     string // public, without a slash at the end
 	Admin   string
-	RPC     string // address of the Trial service
-	Process *os.Process
-	cmd     *exec.Cmd
-	out     *buffer
-	ended   chan struct{}
-	err     error
+	RPC     string      // address of the Trial service
+	Config  string      // file for commands beside the server; "" on one machine, where the folder is enough
+	Process *os.Process // nil for a server of several processes
+
+	whole Whole
+	cmd   *exec.Cmd
+	out   *buffer
+	ended chan struct{}
+	err   error
 }
 
 // buffer is a bytes.Buffer that two goroutines may use.
@@ -224,7 +227,12 @@ func (s *Server) findAddresses() bool {
 }
 
 // Output is all that the process printed so far.
-func (s *Server) Output() string { return s.out.String() }
+func (s *Server) Output() string {
+	if s.whole != nil {
+		return s.whole.Output()
+	}
+	return s.out.String()
+}
 
 // Ended is closed when the process has ended.
 func (s *Server) Ended() <-chan struct{} { return s.ended }
@@ -239,10 +247,25 @@ func (s *Server) Err() error {
 }
 
 // ExitCode waits for the end and returns the exit code, -1 for a signal.
-func (s *Server) ExitCode() int { <-s.ended; return s.cmd.ProcessState.ExitCode() }
+func (s *Server) ExitCode() int {
+	<-s.ended
+	switch {
+	case s.whole == nil:
+		return s.cmd.ProcessState.ExitCode()
+	case s.err != nil:
+		return 1
+	default:
+		return 0
+	}
+}
 
 // Kill ends the process with SIGKILL and waits.
 func (s *Server) Kill() {
+	if s.whole != nil {
+		s.whole.KillAll()
+		s.end(errors.New("killed"))
+		return
+	}
 	_ = s.Process.Signal(syscall.SIGKILL)
 	<-s.ended
 }
@@ -251,6 +274,10 @@ func (s *Server) Kill() {
 func (s *Server) Stop() time.Duration {
 	s.t.Helper()
 	start := time.Now()
+	if s.whole != nil {
+		s.end(s.whole.StopAll())
+		return time.Since(start)
+	}
 	_ = s.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.ended:
@@ -297,7 +324,7 @@ func (s *Server) Token(patient, trial string) string {
 // Staff prints a staff member's token.
 func (s *Server) Staff(role, name string, args ...string) string {
 	s.t.Helper()
-	return strings.TrimSpace(Must(s.t, s.Binary, append([]string{"token", "staff", "--data", s.Data, "--role", role, "--name", name}, args...)...))
+	return strings.TrimSpace(Must(s.t, s.Binary, append(append([]string{"token", "staff", "--role", role, "--name", name}, s.Flags()...), args...)...))
 }
 
 // Do sends a request and returns the status and the body.

@@ -51,7 +51,7 @@ func FreePort(t testing.TB) int {
 }
 
 // Main runs the tests of a package, stops what they shared, and exits. It is
-// for TestMain of packages that use [SharedPostgres]:
+// for TestMain of packages that use [SharedPostgres] or [SharedEtcd]:
 //
 //	func TestMain(m *testing.M) { services.Main(m) }
 func Main(m *testing.M) {
@@ -61,10 +61,11 @@ func Main(m *testing.M) {
 }
 
 var (
-	sharedMu  sync.Mutex
-	sharedPG  *run.Postgres
-	sharedErr error
-	sharedDir string
+	sharedMu   sync.Mutex
+	sharedPG   *run.Postgres
+	sharedErr  error // of the start of sharedPG
+	sharedEtcd *run.Etcd
+	sharedDirs []string
 )
 
 // CleanUp stops what the tests of this binary shared; for a TestMain that does
@@ -76,7 +77,11 @@ func CleanUp() {
 		_ = sharedPG.Discard()
 		sharedPG, sharedErr = nil, errors.New("the shared PostgreSQL was cleaned up already")
 	}
-	if sharedDir != "" {
-		_ = os.RemoveAll(sharedDir)
+	if sharedEtcd != nil {
+		_ = sharedEtcd.Kill()
+		sharedEtcd = nil
+	}
+	for _, dir := range sharedDirs {
+		_ = os.RemoveAll(dir)
 	}
 }

@@ -25,16 +25,41 @@ func EtcdTLS(t testing.TB, ca *CA) *EtcdServer {
 	return etcd(t, run.EtcdConfig{Cert: cert, Key: key, CA: ca.File})
 }
 
-func etcd(t testing.TB, cfg run.EtcdConfig) *EtcdServer {
+// SharedEtcd is one for all the tests of a package, started by the first that
+// asks. They use prefixes of their own and do nothing to it. [Main] stops it.
+func SharedEtcd(t testing.TB) *EtcdServer {
 	t.Helper()
-	var err error
-	cfg.Binary, err = run.EtcdBinary(long())
+	binary := etcdBinary(t)
+	sharedMu.Lock()
+	defer sharedMu.Unlock()
+	if sharedEtcd == nil {
+		dir := folder(t, "tidegate-etcd-")
+		sharedDirs = append(sharedDirs, dir)
+		s, err := run.NewEtcd(run.EtcdConfig{Dir: dir, Binary: binary})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sharedEtcd = s
+	}
+	return &EtcdServer{t, sharedEtcd}
+}
+
+// etcdBinary is the path of etcd, or the end of the test.
+func etcdBinary(t testing.TB) string {
+	t.Helper()
+	path, err := run.EtcdBinary(long())
 	if run.Missing(err) {
 		missing(t, err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return path
+}
+
+func etcd(t testing.TB, cfg run.EtcdConfig) *EtcdServer {
+	t.Helper()
+	cfg.Binary = etcdBinary(t)
 	cfg.Dir = folder(t, "tidegate-etcd-")
 	t.Cleanup(func() { _ = os.RemoveAll(cfg.Dir) })
 	s, err := run.NewEtcd(cfg)

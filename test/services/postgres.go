@@ -69,9 +69,10 @@ func SharedPostgres(t testing.TB) *PG {
 	sharedMu.Lock()
 	defer sharedMu.Unlock()
 	if sharedPG == nil && sharedErr == nil {
-		sharedDir = folder(t, "tidegate-postgres-")
+		dir := folder(t, "tidegate-postgres-")
+		sharedDirs = append(sharedDirs, dir)
 		var s *run.Postgres
-		if s, sharedErr = run.NewPostgres(run.PostgresConfig{Dir: sharedDir}); sharedErr == nil {
+		if s, sharedErr = run.NewPostgres(run.PostgresConfig{Dir: dir}); sharedErr == nil {
 			sharedPG = s
 		}
 	}
