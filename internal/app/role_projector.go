@@ -82,10 +82,9 @@ func (l *leader) stand(ctx context.Context) {
 
 // active projects until ctx ends or it must stop.
 func (l *leader) active(ctx context.Context) error {
-	if len(l.shipments) > 0 { // apart from the tables: a copy is kept while they are away
-		stop := l.inBackground(l.keepCopies)
-		defer stop(context.WithoutCancel(ctx))
-	}
+	// Apart from the tables: a copy is kept while they are away.
+	stop := l.copiesInBackground()
+	defer func() { stop() }()
 	defer l.set(gateway.State{OK: true, State: "standby", Note: "another projector is active, or none is chosen yet"})
 	for {
 		err := l.project(ctx)
@@ -94,7 +93,9 @@ func (l *leader) active(ctx context.Context) error {
 			return nil
 		case errors.Is(err, store.ErrFenced):
 			l.log.Warn("another projector has moved the cursor: this one stands aside, and follows again when that one stops")
+			stop()
 			l.standAside(ctx)
+			stop = l.copiesInBackground()
 		default:
 			return err
 		}

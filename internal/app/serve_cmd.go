@@ -155,7 +155,7 @@ func startServer(ctx context.Context, con *console, cfg Config, noProjector bool
 	s.vaultState = s.watchVault()
 	s.followRegistry()
 	if err = s.prepareCopies(s.metrics); err == nil && len(s.shipments) > 0 {
-		s.stops = append(s.stops, step{"the copies", s.inBackground(s.keepCopies)})
+		s.stops = append(s.stops, step{"the copies", s.inBackground(func(ctx context.Context) error { s.keepCopies(ctx); return nil })})
 	}
 	if err == nil && s.rpc != nil {
 		s.trials, err = s.trialService(cfg.rpcSettings(), s.vault, s.metrics)

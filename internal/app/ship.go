@@ -234,7 +234,7 @@ func (n *node) prepareCopies(metrics prometheus.Registerer) error {
 
 // keepCopies keeps the copies until ctx ends. One that cannot be kept stops
 // nothing else: /status and the log say so.
-func (n *node) keepCopies(ctx context.Context) error {
+func (n *node) keepCopies(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, s := range n.shipments {
 		all.Go(func() {
@@ -247,7 +247,18 @@ func (n *node) keepCopies(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	return nil
+}
+
+// copiesInBackground keeps the copies until the returned stop is called, which
+// waits for the frame in hand.
+func (n *node) copiesInBackground() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.keepCopies(ctx)
+	}()
+	return func() { cancel(); <-ended }
 }
 
 // shipLate is how long a copy may lack frames before it is not well.
