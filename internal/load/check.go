@@ -25,7 +25,18 @@ type checker struct {
 }
 
 func newChecker(keys *auth.Keys, trial string, fetch func(context.Context) ([]byte, error)) (*checker, error) {
-	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...), keys.Fingerprint())
+	certs := keys.Certificates()
+	// In the second shape each gateway signs with a key that was issued from this
+	// folder. To know them from the start matters: a gateway whose tables are away
+	// takes reports, and cannot answer for its keys.
+	issued, err := keys.Issued()
+	if err != nil {
+		return nil, fmt.Errorf("keys of the data folder: %w", err)
+	}
+	for _, i := range issued {
+		certs = append(certs, i.Certificate)
+	}
+	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), keys.Fingerprint())
 	if err != nil {
 		return nil, fmt.Errorf("keys of the data folder: %w", err)
 	}
