@@ -284,6 +284,8 @@ func (s *shipment) state(now time.Time) gateway.State {
 		return gateway.State{State: "stopped", Since: st.Failing, Note: at + "; " + st.Err}
 	case st.Err != "":
 		return gateway.State{State: "failing", Since: st.Failing, Note: at + "; it is tried again: " + st.Err}
+	case !st.Asked.IsZero() && now.Sub(st.Asked) > shipLate:
+		return gateway.State{State: "silent", Since: st.Asked, Note: at + "; the copy or the journal does not answer"}
 	case st.Current.IsZero():
 		return gateway.State{OK: true, State: "catching up", Note: at}
 	case late:

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/journal/pgjournal"
 	"github.com/tidegate/tidegate/internal/journal/sqlitejournal"
 	"github.com/tidegate/tidegate/internal/postgres"
+	"github.com/tidegate/tidegate/internal/ship"
 	"github.com/tidegate/tidegate/internal/vault"
 	"github.com/tidegate/tidegate/internal/vault/pgvault"
 	"github.com/tidegate/tidegate/internal/vault/sqlitevault"
@@ -143,7 +145,9 @@ func (t *transfer) run(ctx context.Context) (err error) {
 			return fmt.Errorf("copy the vault: %w", err)
 		}
 	}
-	if err := c.copy(ctx); err != nil {
+	if err := c.copy(ctx); lasting(err) {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%w. What is there is good: run the same command again and it goes on", err)
 	}
 	end, err := c.atEnd(ctx)
@@ -162,6 +166,12 @@ func (t *transfer) run(ctx context.Context) (err error) {
 		return nil
 	}
 	return marker.write(t.dir)
+}
+
+// lasting says that running a transfer again would end in the same way.
+func lasting(err error) bool {
+	var frame *ship.FrameError
+	return errors.As(err, &frame) || errors.Is(err, journal.ErrFork) || errors.Is(err, journal.ErrTooLarge)
 }
 
 // readVault reads the folder's vault. A folder without one, such as a shipped

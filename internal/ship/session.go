@@ -25,7 +25,30 @@ type session struct {
 
 	after   journal.Position // last frame of the copy
 	hash    epro.Digest      // its header's hash
+	looked  time.Time        // when the copy was last asked where it ends
 	checker *Checker
+}
+
+// read reads the source.
+func (s *session) read(ctx context.Context, after journal.Position, limit int) (records []journal.Record, err error) {
+	err = s.ask(ctx, func(ctx context.Context) (err error) {
+		records, err = s.src.Read(ctx, s.o.Shard, after, limit)
+		return err
+	})
+	return records, err
+}
+
+// copyEnd asks where the copy ends.
+func (s *session) copyEnd(ctx context.Context) (end journal.Record, err error) {
+	err = s.ask(ctx, func(ctx context.Context) (err error) {
+		end, err = s.dst.End(ctx, s.o.Shard)
+		return err
+	})
+	if err != nil {
+		return end, fmt.Errorf("find the end of the copy: %w", err)
+	}
+	s.looked = time.Now()
+	return end, nil
 }
 
 func (s *session) run(ctx context.Context) error {
@@ -34,7 +57,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	limit := firstRead
 	for ctx.Err() == nil {
-		records, err := s.src.Read(ctx, s.o.Shard, s.after, limit)
+		records, err := s.read(ctx, s.after, limit)
 		if gap := (*journal.GapError)(nil); errors.As(err, &gap) {
 			return &FrameError{gap.After + 1, gap.Error()}
 		}
@@ -63,12 +86,12 @@ func (s *session) run(ctx context.Context) error {
 // compare finds out where the copy ends, and that the source has the same frame
 // there.
 func (s *session) compare(ctx context.Context) error {
-	end, err := s.dst.End(ctx, s.o.Shard)
+	end, err := s.copyEnd(ctx)
 	if err != nil {
-		return fmt.Errorf("find the end of the copy: %w", err)
+		return err
 	}
-	last, err := s.src.End(ctx, s.o.Shard)
-	if err != nil {
+	var last journal.Record
+	if err := s.ask(ctx, func(ctx context.Context) (err error) { last, err = s.src.End(ctx, s.o.Shard); return err }); err != nil {
 		return fmt.Errorf("find the end of the source: %w", err)
 	}
 	s.after, s.checker = end.Position, NewChecker(s.o.Shard, end.Position, FindIn(ctx, s.src, s.o.Shard))
@@ -82,7 +105,7 @@ func (s *session) compare(ctx context.Context) error {
 		if last.Position < end.Position {
 			return fmt.Errorf("%w: it ends at position %d and the source at %d, so the source was set back, or it is another journal: keep the copy, it may be all that is left of the reports in between, and find out before you begin another", ErrAhead, end.Position, last.Position)
 		}
-		records, err := s.src.Read(ctx, s.o.Shard, end.Position-1, 1)
+		records, err := s.read(ctx, end.Position-1, 1)
 		if err != nil {
 			return fmt.Errorf("read the source at position %d: %w", end.Position, err)
 		}
@@ -97,7 +120,7 @@ func (s *session) compare(ctx context.Context) error {
 			return fmt.Errorf("%w: at position %d it has another frame than the source, so one of the two was begun anew: keep the copy and ship to a new place", ErrOther, end.Position)
 		}
 	}
-	s.well(func(st *Status) {
+	s.note(func(st *Status) {
 		st.Position, st.Hash, st.Committed, st.End = end.Position, s.hash, committed, last.Position
 	})
 	return nil
@@ -157,15 +180,15 @@ func (s *session) put(ctx context.Context, batch []Checked) error {
 			return err
 		}
 	}
-	if err := s.dst.Import(ctx, s.o.Shard, sealed); err != nil {
+	if err := s.ask(ctx, func(ctx context.Context) error { return s.dst.Import(ctx, s.o.Shard, sealed) }); err != nil {
 		return fmt.Errorf("append to the copy after position %d: %w", s.after, err)
 	}
 	first, last := s.after+1, &sealed[len(sealed)-1]
 	s.after += journal.Position(len(sealed))
 	s.hash = last.Hash
-	end, err := s.dst.End(ctx, s.o.Shard)
+	end, err := s.copyEnd(ctx)
 	if err != nil {
-		return fmt.Errorf("find the end of the copy: %w", err)
+		return err
 	}
 	if end.Position < s.after {
 		return &FrameError{first, "the copy has it already, at another position: it lies in the journal twice"}
@@ -189,8 +212,10 @@ func (s *session) wait(ctx context.Context) error {
 	defer cancel()
 	err := s.src.Wait(idle, s.o.Shard, s.after)
 	switch {
-	case err == nil:
+	case err == nil && time.Since(s.looked) < s.o.Idle:
 		return nil
+	case err == nil: // a source may let go early, again and again
+		return s.confirm(ctx)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case idle.Err() == nil:
@@ -201,9 +226,9 @@ func (s *session) wait(ctx context.Context) error {
 
 // confirm compares the end of the copy with what was written there.
 func (s *session) confirm(ctx context.Context) error {
-	end, err := s.dst.End(ctx, s.o.Shard)
+	end, err := s.copyEnd(ctx)
 	if err != nil {
-		return fmt.Errorf("find the end of the copy: %w", err)
+		return err
 	}
 	return s.same(end)
 }

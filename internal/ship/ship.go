@@ -68,6 +68,9 @@ type Options struct {
 	// Idle is how often the copy is looked at while nothing is to be done; 30 s
 	// when 0.
 	Idle time.Duration
+	// Limit bounds each call to one of the two sides; 1 min when 0. A side that does
+	// not answer is closed, and opened again.
+	Limit time.Duration
 }
 
 const maxRetry = time.Minute
@@ -85,6 +88,7 @@ type Status struct {
 	Failing   time.Time // since when one of the two sides fails; zero when all is well
 	Err       string    // why; "" when all is well
 	Stopped   bool      // and it does not go away by itself
+	Asked     time.Time // since when one of the two sides has not answered; zero when nothing was asked
 }
 
 // Behind is how many frames the copy lacks, as far as is known.
@@ -114,6 +118,9 @@ func New(o Options) *Shipper {
 	}
 	if o.Idle <= 0 {
 		o.Idle = 30 * time.Second
+	}
+	if o.Limit <= 0 {
+		o.Limit = time.Minute
 	}
 	if o.Final == nil {
 		o.Final = func(error) bool { return false }
@@ -168,17 +175,39 @@ func (s *Shipper) final(err error) bool {
 
 // session opens both sides, compares them, and copies until something ends it.
 func (s *Shipper) session(ctx context.Context) (err error) {
-	src, err := s.o.OpenSource(ctx)
+	var src Source
+	err = s.ask(ctx, func(ctx context.Context) (err error) { src, err = s.o.OpenSource(ctx); return err })
 	if err != nil {
 		return fmt.Errorf("open the source: %w", err)
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	dst, err := s.o.OpenTarget(ctx)
+	var dst Target
+	err = s.ask(ctx, func(ctx context.Context) (err error) { dst, err = s.o.OpenTarget(ctx); return err })
 	if err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
 	defer func() { err = errors.Join(err, dst.Close()) }()
 	return (&session{Shipper: s, src: src, dst: dst}).run(ctx)
+}
+
+// ask calls one of the two sides, for a limited time, and lets the status say that
+// it waits for the answer.
+func (s *Shipper) ask(ctx context.Context, call func(context.Context) error) error {
+	s.asked(time.Now())
+	defer s.asked(time.Time{})
+	limited, cancel := context.WithTimeout(ctx, s.o.Limit)
+	defer cancel()
+	err := call(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %s: %w", s.o.Limit, err)
+	}
+	return err
+}
+
+func (s *Shipper) asked(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Asked = since
 }
 
 // failing notes a failure, and says whether it is a new one.
@@ -193,21 +222,30 @@ func (s *Shipper) failing(err error, stopped bool) bool {
 	return isNew
 }
 
-// well notes how far the copy is, and that both sides answer.
-func (s *Shipper) well(change func(*Status)) {
+// note notes how far the copy is. That it can be asked is no sign yet that it can
+// be written.
+func (s *Shipper) note(change func(*Status)) {
 	s.mu.Lock()
 	change(&s.status)
-	recovered := s.status.Err != ""
-	s.status.Failing, s.status.Err = time.Time{}, ""
-	if s.status.Position >= s.status.End {
-		s.status.Current = time.Now()
-	}
 	st := s.status
 	s.mu.Unlock()
-	if recovered {
-		s.o.Logger.Info("the copy of the journal goes on", slog.Uint64("position", uint64(st.Position)), slog.Uint64("end", uint64(st.End)))
-	}
 	if s.o.Progress != nil {
 		s.o.Progress(st)
+	}
+}
+
+// well notes how far the copy is, and that both sides do what they are asked.
+func (s *Shipper) well(change func(*Status)) {
+	recovered := false
+	s.note(func(st *Status) {
+		change(st)
+		recovered = st.Err != ""
+		st.Failing, st.Err, st.Stopped = time.Time{}, "", false
+		if st.Position >= st.End {
+			st.Current = time.Now()
+		}
+	})
+	if st := s.Status(); recovered {
+		s.o.Logger.Info("the copy of the journal goes on", slog.Uint64("position", uint64(st.Position)), slog.Uint64("end", uint64(st.End)))
 	}
 }

@@ -314,6 +314,44 @@ func TestAway(t *testing.T) {
 
 const maxRetry = time.Minute
 
+// TestSilent: a side that does not answer is told while it is waited for, given
+// up after a time, and asked again.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := mem(t), mem(t)
+		journaltest.MustAppend(t, src, journaltest.Chain(5, 1)...)
+		release := dst.Hold()
+		ctx, stop := context.WithCancel(t.Context())
+		s := ship.New(between(src, dst))
+		done := make(chan error, 1)
+		begun := time.Now()
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(50 * time.Second)
+		if st := s.Status(); !st.Asked.Equal(begun) || st.Err != "" {
+			t.Errorf("status while it waits %+v", st)
+		}
+		time.Sleep(time.Minute)
+		if st := s.Status(); !strings.Contains(st.Err, "no answer within 1m0s") || st.Failing.IsZero() || st.Stopped {
+			t.Errorf("status after it gave up %+v", st)
+		}
+		time.Sleep(time.Hour) // it is asked where it ends now and then, and answers, but takes nothing
+		if st := s.Status(); st.Err == "" || !st.Failing.Equal(begun.Add(time.Minute)) {
+			t.Errorf("status an hour later %+v", st)
+		}
+		release()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if st := s.Status(); st.Position != 5 || st.Err != "" || !st.Asked.IsZero() {
+			t.Errorf("status after the answer %+v", st)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		same(t, src, dst)
+	})
+}
+
 // TestOnceDoesNotWait: whoever runs from cron is told at once.
 func TestOnceDoesNotWait(t *testing.T) {
 	src, dst := mem(t), mem(t)
