@@ -90,6 +90,7 @@ func (s *callers) check(t *testing.T, while string) {
 // is killed, etcd is killed, comes back, and a third instance appears. Calls go
 // on all the time.
 func TestDiscovery(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	etcd := services.Etcd(t)
 	e := etcd.Client(t)
 	w := newWorld(t)
@@ -146,6 +147,7 @@ func TestDiscovery(t *testing.T) {
 // TestEtcdAwayAtTheStart: the service serves and registers when etcd comes; a
 // client fails at once, with the reason, and finds the service when etcd comes.
 func TestEtcdAwayAtTheStart(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	etcd := services.Etcd(t)
 	etcd.Kill()
 	w := newWorld(t)
@@ -182,6 +184,7 @@ func TestEtcdAwayAtTheStart(t *testing.T) {
 // TestFrozenEtcd stops etcd in its place (SIGSTOP) for longer than a lease: calls
 // go on, and afterwards the instance is registered as before.
 func TestFrozenEtcd(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	if testing.Short() {
 		t.Skip("waits for a lease to end")
 	}

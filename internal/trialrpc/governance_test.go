@@ -93,6 +93,20 @@ func TestNothingSentIsLogged(t *testing.T) {
 	}
 }
 
+// TestTroubleIsToldOnce: while the tables are away every call fails, and the log
+// does not have a line for each.
+func TestTroubleIsToldOnce(t *testing.T) {
+	w := newWorld(t)
+	c := dial(t, w.serve(nil).addr)
+	w.reader.fail.Store(true)
+	for range 200 {
+		_, _ = c.GetPatientTrials(t.Context(), patient1)
+	}
+	if lines := strings.Count(w.log.String(), "was not answered for want of"); lines == 0 || lines > 50 {
+		t.Errorf("200 failed calls left %d lines", lines)
+	}
+}
+
 // TestOneLog turns go-zero's log into slog, and keeps standard output clean.
 func TestOneLog(t *testing.T) {
 	w := newWorld(t)
@@ -286,7 +300,9 @@ func TestTimeouts(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve(func(o *trialrpc.Options) { o.Settings.Timeout = 300 * time.Millisecond })
 	w.reader.slow.Store(int64(time.Hour))
-	if _, err := dial(t, s.addr).GetPatientTrials(t.Context(), patient1); failureOf(err).code != grpccodes.DeadlineExceeded {
+	patient, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if _, err := dial(t, s.addr).GetPatientTrials(patient, patient1); failureOf(err).code != grpccodes.DeadlineExceeded || !strings.Contains(err.Error(), "this service gives") {
 		t.Errorf("the service's time: %v", err)
 	}
 	client := w.client(func(o *trialrpc.ClientOptions) {
@@ -421,17 +437,14 @@ func TestStartsAndStopsManyTimes(t *testing.T) {
 			}
 		}
 		must(t, a.end())
+		closed(t, a.addr)
 		// One server's stop is not the other's.
 		if _, err := dial(t, b.addr).GetPatientTrials(t.Context(), patient1); err != nil {
 			t.Fatalf("after another one stopped: %v", err)
 		}
 		must(t, b.end())
-		for _, s := range []*service{a, b} {
-			if c, err := net.Dial("tcp", s.addr); err == nil {
-				_ = c.Close()
-				t.Fatalf("%s still listens", s.addr)
-			}
-		}
+		closed(t, a.addr)
+		closed(t, b.addr)
 	}
 	// The same server on the same port again.
 	o := w.options()
@@ -446,6 +459,14 @@ func TestStartsAndStopsManyTimes(t *testing.T) {
 		w.eventually("it serves", func() bool { return s.State().Serving })
 		cancel()
 		must(t, <-ended)
+	}
+}
+
+func closed(t *testing.T, addr string) {
+	t.Helper()
+	if c, err := net.Dial("tcp", addr); err == nil {
+		_ = c.Close()
+		t.Fatalf("%s still listens", addr)
 	}
 }
 

@@ -28,6 +28,7 @@ const maxStreams = 256
 // again.
 type interceptor struct {
 	log     *slog.Logger
+	trouble *edge.Trouble
 	tracer  trace.Tracer
 	metrics *serverMetrics
 	limits  *limiter
@@ -70,7 +71,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	reply, err = handler(ctx, req)
 	late = err != nil && ctx.Err() != nil
 	if err != nil {
-		return nil, edge.Status(ctx, i.log, path.Base(info.FullMethod), err)
+		return nil, edge.Status(ctx, i.trouble, path.Base(info.FullMethod), err)
 	}
 	return reply, nil
 }
@@ -96,13 +97,13 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	}
 	i.metrics.watching.Inc()
 	defer i.metrics.watching.Dec()
-	return edge.Status(ss.Context(), i.log, path.Base(info.FullMethod), handler(srv, &tracedStream{ss, ctx}))
+	return edge.Status(ss.Context(), i.trouble, path.Base(info.FullMethod), handler(srv, &tracedStream{ss, ctx}))
 }
 
 // tracedStream is a stream with the context of its span.
 type tracedStream struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // grpc.ServerStream is one that carries its context
+	ctx context.Context // as grpc.ServerStream has it
 }
 
 // Context implements grpc.ServerStream.

@@ -330,14 +330,20 @@ func TestStorageAway(t *testing.T) {
 
 // TestManyTrials has one participant in trials beyond one page of the tables.
 func TestManyTrials(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes a thousand trials")
-	}
 	w := newWorld(t)
+	var facts []*epro.Fact
 	for i := range 1005 {
-		w.command(epro.KindTrialCreated, epro.TrialCreated{TrialID: "X" + strconv.Itoa(i), Name: "x", Status: epro.TrialActive})
+		fact, err := registry.Fact(registry.Command{
+			Kind: epro.KindTrialCreated, ID: epro.NewUUID(), Actor: epro.Actor{Type: epro.ActorSystem, ID: "operator"},
+			Body: epro.TrialCreated{TrialID: "X" + strconv.Itoa(i), Name: "x", Status: epro.TrialActive},
+		}, time.Now())
+		must(t, err)
+		facts = append(facts, &fact)
 	}
-	for _, trial := range []string{"X1", "X1004"} {
+	for _, o := range w.intake.SubmitAll(t.Context(), facts) {
+		must(t, o.Err)
+	}
+	for _, trial := range []string{"X1", "X999"} {
 		w.command(epro.KindSiteCreated, epro.SiteCreated{TrialID: trial, SiteID: "S", Name: "x"})
 		w.command(epro.KindParticipantEnrolled, epro.ParticipantEnrolled{TrialID: trial, SiteID: "S", PatientID: "P-1"})
 	}

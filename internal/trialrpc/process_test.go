@@ -38,8 +38,25 @@ func TestServiceProcess(t *testing.T) {
 	}
 	var c processConfig
 	must(t, json.Unmarshal([]byte(raw), &c))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	// As internal/app: the first signal asks to stop, a second one to stop at once.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		for range 2 {
+			select {
+			case <-signals:
+				if ctx.Err() != nil {
+					os.Exit(3)
+				}
+				cancel()
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
 	w := newWorld(t)
 	w.reader.slow.Store(int64(c.Slow))
 	o := w.options()
@@ -111,9 +128,10 @@ func (i *instance) wait() ([]string, int) {
 }
 
 // TestSignalsAreOurs sends SIGTERM to a service with a call that takes 8 s.
-// go-zero would stop the server after 1 s and signal the process again after
-// 5.5 s, which ends it; here the call is answered and the stop is clean.
+// go-zero would signal the process again after 5.5 s, which asks to stop at
+// once; here the call is answered and the stop is clean.
 func TestSignalsAreOurs(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	i := startInstance(t, processConfig{Slow: 8 * time.Second})
 	c := dial(t, i.addr)
 	answer := make(chan error, 1)
@@ -141,6 +159,7 @@ func TestSignalsAreOurs(t *testing.T) {
 // TestOnlyOnePort looks at the sockets of a service: its own port and no
 // other, no DevServer on 6060.
 func TestOnlyOnePort(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	if runtime.GOOS != "linux" {
 		t.Skip("reads /proc")
 	}

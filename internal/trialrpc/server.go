@@ -55,7 +55,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	logs.log.Store(o.Log)
 	s := &Server{o: o, intercept: &interceptor{
-		log: o.Log, tracer: tracerOf(o.Tracing), metrics: newServerMetrics(o.Metrics), limits: newLimiter(&o.Settings),
+		log: o.Log, trouble: edge.NewTrouble(o.Log), tracer: tracerOf(o.Tracing), metrics: newServerMetrics(o.Metrics), limits: newLimiter(&o.Settings),
 		streams: make(chan struct{}, maxStreams), timeout: o.Settings.Timeout,
 	}}
 	s.options = []grpc.ServerOption{

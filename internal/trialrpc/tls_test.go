@@ -152,7 +152,7 @@ func TestPlainTextStaysHere(t *testing.T) {
 	if _, err := trialrpc.NewServer(o); err != nil {
 		t.Errorf("with TLS: %v", err)
 	}
-	o.Settings.Etcd = trialrpc.Etcd{Endpoints: []string{"127.0.0.1:1"}, Key: "k"}
+	o.Settings.Etcd = trialrpc.Etcd{Endpoints: []string{"127.0.0.1:1"}, Key: "k", DialTimeout: time.Second}
 	if _, err := trialrpc.NewServer(o); err == nil || !strings.Contains(err.Error(), "trial.advertise") {
 		t.Errorf("every address in etcd: %v", err)
 	}

@@ -72,6 +72,9 @@ func (c *Config) Check() error {
 	if len(c.Etcd.Endpoints) > 0 && c.Etcd.Key == "" {
 		return errors.New("etcd.key must say under which key the Trial service is found")
 	}
+	if len(c.Etcd.Endpoints) > 0 && c.Etcd.DialTimeout <= 0 {
+		return errors.New("etcd.dialTimeout must be more than 0: without an end, a stop would wait for an etcd that is away")
+	}
 	return nil
 }
 

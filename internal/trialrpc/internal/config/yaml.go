@@ -96,10 +96,10 @@ func set[T any](to, from *T) {
 
 func (f *file) over(c *Config) error {
 	if f.Name != nil && *f.Name != Name {
-		return fmt.Errorf("Name is %s in every Tidegate; the key it is found under is Etcd.Key", Name)
+		return fmt.Errorf("the key Name is %s in every Tidegate; what it is found under is Etcd.Key", Name)
 	}
 	if f.Health != nil && !*f.Health {
-		return errors.New("Health cannot be turned off: orchestrators and balancers ask it")
+		return errors.New("the key Health cannot be turned off: orchestrators and balancers ask it")
 	}
 	if f.Mode != nil {
 		switch *f.Mode {
@@ -108,18 +108,18 @@ func (f *file) over(c *Config) error {
 		case "dev", "test", "rt":
 			c.Reflection = true
 		default:
-			return errors.New("Mode must be dev, test, rt, pre or pro")
+			return errors.New("the key Mode must be dev, test, rt, pre or pro")
 		}
 	}
 	if f.Timeout != nil {
 		if *f.Timeout <= 0 || *f.Timeout > time.Hour.Milliseconds() {
-			return errors.New("Timeout must be 1 to 3600000 milliseconds: a call without an end holds its caller for ever")
+			return errors.New("the key Timeout must be 1 to 3600000 milliseconds: a call without an end holds its caller for ever")
 		}
 		c.Timeout = time.Duration(*f.Timeout) * time.Millisecond
 	}
 	if f.CPUThreshold != nil {
 		if *f.CPUThreshold != 0 && *f.CPUThreshold != shedAt {
-			return fmt.Errorf("CpuThreshold must be 0 (off) or %d", shedAt)
+			return fmt.Errorf("the key CpuThreshold must be 0 (off) or %d", shedAt)
 		}
 		c.Shedding = *f.CPUThreshold != 0
 	}

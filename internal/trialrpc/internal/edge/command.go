@@ -107,7 +107,7 @@ func (e *Edge) named(ctx context.Context, command epro.UUID, kind epro.Kind, err
 		named.Command = command
 		return &named
 	case ctx.Err() == nil:
-		e.o.Log.Warn("a command was not answered for want of a part of the server", "kind", kind.String(), "error", err)
+		e.trouble.tell(ctx, kind.String(), err)
 	}
 	return &Error{
 		Code: codes.Unavailable, Reason: "outcome-unknown", Command: command, RetryAfter: spread(2 * time.Second),

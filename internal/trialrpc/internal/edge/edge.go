@@ -39,10 +39,13 @@ type Options struct {
 }
 
 // Edge answers the methods of the Trial service. It is safe for concurrent use.
-type Edge struct{ o Options }
+type Edge struct {
+	o       Options
+	trouble *Trouble
+}
 
 // New makes one.
-func New(o Options) *Edge { return &Edge{o} }
+func New(o Options) *Edge { return &Edge{o, NewTrouble(o.Log)} }
 
 // Bounds of a page.
 const (

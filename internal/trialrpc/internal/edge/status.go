@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -88,7 +87,7 @@ func spread(d time.Duration) time.Duration {
 
 // Status maps any error of a method, once. What is not the caller's fault is
 // logged here, with its cause, which the caller does not see.
-func Status(ctx context.Context, log *slog.Logger, method string, err error) error {
+func Status(ctx context.Context, trouble *Trouble, method string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -102,7 +101,7 @@ func Status(ctx context.Context, log *slog.Logger, method string, err error) err
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, "The answer took longer than the call's deadline, or than this service gives a call.")
 	}
-	log.Warn("a call was not answered for want of a part of the server", "method", method, "error", err)
+	trouble.tell(ctx, method, err)
 	return (&Error{
 		Code: codes.Unavailable, Reason: "unavailable", RetryAfter: spread(2 * time.Second),
 		Text: "A part of the server that this needs is not available. Try again later.",
