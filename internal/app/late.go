@@ -98,7 +98,7 @@ func (l *late[T]) tell(err error, first bool) {
 		if !old.OK {
 			l.state.Store(&gateway.State{OK: true, State: "serving"})
 			if !first {
-				l.log.Info(l.what+" can be used now", "after", time.Since(old.Since).Round(time.Millisecond)) //nolint:sloglint // what is one of two words of this package
+				l.log.Info("can be used now", "part", l.what, "after", time.Since(old.Since).Round(time.Millisecond))
 			}
 		}
 		return
@@ -108,7 +108,7 @@ func (l *late[T]) tell(err error, first bool) {
 		s.Since = time.Now()
 	}
 	if old.OK || first {
-		l.log.Warn(l.what+" cannot be used, it is tried again", "error", err, "meanwhile", l.without) //nolint:sloglint // as above
+		l.log.Warn("cannot be used, it is tried again", "part", l.what, "error", err, "meanwhile", l.without)
 	}
 	l.state.Store(&s)
 }
