@@ -228,6 +228,7 @@ func TestServerSaysNo(t *testing.T) {
 	if _, err := other.Append(t.Context(), frames[1]); !errors.Is(err, journal.ErrNotAppended) || postgres.Code(err) != postgres.CodeReadOnly {
 		t.Errorf("read only: %v, want ErrNotAppended", err)
 	}
+	pg.Exec("postgres", "ALTER DATABASE "+db+" RESET default_transaction_read_only")
 	journaltest.MustAppend(t, j, frames[1:]...)
 	holds(t, j, frames)
 }
@@ -310,6 +311,30 @@ func TestDefaultsOfTheDatabase(t *testing.T) {
 	}
 	wg.Wait()
 	holds(t, open(t, opts), runs...)
+}
+
+// A table that goes away and comes back, as in a restore, is found again.
+func TestTableComesBack(t *testing.T) {
+	url := fresh(t, services.SharedPostgres(t))
+	j := open(t, options(url))
+	frames := journaltest.Chain(3, 1)
+	journaltest.MustAppend(t, j, frames[0])
+	pool, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	if _, err := pool.Exec(t.Context(), "ALTER TABLE tidegate_journal.frame RENAME TO hidden"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Append(t.Context(), frames[1]); !errors.Is(err, journal.ErrNotAppended) {
+		t.Errorf("%v, want ErrNotAppended", err)
+	}
+	if _, err := pool.Exec(t.Context(), "ALTER TABLE tidegate_journal.hidden RENAME TO frame"); err != nil {
+		t.Fatal(err)
+	}
+	journaltest.MustAppend(t, j, frames[1:]...)
+	holds(t, j, frames)
 }
 
 func TestWaitSeesOtherProcesses(t *testing.T) {

@@ -295,11 +295,19 @@ func (w *writer) commit(ctx context.Context, statement string, params [][]byte, 
 	if err == nil && w.warned.Load() {
 		err = errNoStandby
 	}
-	var sure *sureError
-	if err != nil && !errors.As(err, &sure) {
+	if err != nil && !harmless(err) {
 		w.broken = true
 	}
 	return row, after, err
+}
+
+// harmless says whether a connection is as good as before after this error. Any
+// other may be of the session (its statements are gone, its server has become a
+// standby): the next try connects anew.
+func harmless(err error) bool {
+	var sure *sureError
+	code := postgres.Code(err)
+	return errors.As(err, &sure) && (code == postgres.CodeUniqueViolation || code == codeLockNotAvailable)
 }
 
 // unsure takes the certainty from an error, unless the server itself said that
@@ -362,6 +370,8 @@ func oneRow(p *pgconn.Pipeline) ([]string, error) {
 	return row, nil
 }
 
+const codeLockNotAvailable = "55P03"
+
 // explain adds to the server's words what to do about them.
 func explain(err error) error {
 	advice := ""
@@ -372,14 +382,14 @@ func explain(err error) error {
 		advice = "the database server is out of memory"
 	case code == "53300":
 		advice = "the database server takes no more connections: raise max_connections or lower postgres.connections"
-	case code == "55P03":
+	case code == codeLockNotAvailable:
 		advice = "other writers, or a commit that waits for its standby, hold the shard's head"
 	case code == postgres.CodeReadOnly, code == "55000":
 		advice = "this database server is a standby or read only: connect to the primary"
 	case code == postgres.CodeUndefinedTable, code == postgres.CodeUndefinedSchema:
 		advice = "the journal is not set up in this database: run `tidegate migrate`"
 	case code == postgres.CodeInsufficientPriv:
-		advice = "this user may not write the journal: see docs/operations.md for the rights it needs"
+		advice = "this user lacks a right on the journal: docs/operations.md says which it needs"
 	default:
 		return err
 	}
