@@ -50,6 +50,7 @@ type Client struct {
 	finder  *finder
 	tracer  trace.Tracer
 	metrics callMetrics
+	silence time.Duration // see there
 }
 
 var _ directory.Source = (*Client)(nil)
@@ -79,6 +80,7 @@ func NewClient(o ClientOptions) (*Client, error) {
 	c := &Client{
 		finder: &finder{settings: o.Settings, log: o.Log}, tracer: tracerOf(o.Tracing),
 		metrics: newCallMetrics(o.Metrics, "tidegate_rpc_client", "made here"),
+		silence: silence,
 	}
 	z, err := zrpc.NewClient(
 		o.Settings.Client(fmt.Sprintf("%s:///trial-%d", scheme, clients.Add(1))),
@@ -144,7 +146,7 @@ func (c *Client) Follow(ctx context.Context, from directory.Version, fn func(dir
 	if err != nil {
 		return fmt.Errorf("follow the directory: %w", err)
 	}
-	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(c.silence, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 	for {
 		m, err := stream.Recv()
@@ -158,7 +160,7 @@ func (c *Client) Follow(ctx context.Context, from directory.Version, fn func(dir
 		if err := fn(wire.ChangeOf(m)); err != nil {
 			return err
 		}
-		watchdog.Reset(silence)
+		watchdog.Reset(c.silence)
 	}
 }
 

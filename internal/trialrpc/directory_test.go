@@ -124,3 +124,30 @@ func TestDirectoryFollows(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// standing is a source that tells one thing and then stands.
+type standing struct{ directory.Source }
+
+func (s standing) Follow(ctx context.Context, from directory.Version, fn func(directory.Change) error) error {
+	if err := fn(directory.Change{Version: directory.Version{1, 1}, Done: true}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestSilentStream: a service that says nothing any more is left, so that
+// another instance can be asked.
+func TestSilentStream(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(func(o *trialrpc.Options) { o.Directory = standing{} })
+	client := w.client(func(o *trialrpc.ClientOptions) { o.Settings.Endpoints = []string{s.addr} })
+	client.SetSilence(200 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	told := 0
+	err := client.Follow(ctx, nil, func(directory.Change) error { told++; return nil })
+	if err == nil || ctx.Err() != nil || told != 1 {
+		t.Errorf("after %d changes: %v", told, err)
+	}
+}

@@ -20,7 +20,8 @@
 //
 //   - It handles SIGTERM and SIGINT from its import on: after a second it stops
 //     servers, after 5.5 it signals the process again, which Tidegate would take
-//     for impatience. Both times are put out of reach (tame).
+//     for impatience. Both times are put out of reach (tame). SIGUSR1 and SIGUSR2
+//     go on writing goroutines and a profile into the temporary folder.
 //   - RpcServer.Stop closes the logger, not the server, and Start returns only
 //     when the whole process stops. The *grpc.Server is taken in the register
 //     function and stopped here; Start is released after it (host).
