@@ -27,10 +27,19 @@ type Store interface {
 	// was not nil the caller must forget whatever it remembered of the tables
 	// and read the cursor again.
 	//
-	// The Tx is valid inside fn only, and for one goroutine.
+	// An engine that several processes reach knows two more cases, in which it
+	// returns another error and has called no fn: tables that were built anew or
+	// set back since, where nobody else need be at work, and a transaction of
+	// another projector that is open (it is ended when it does not go on). After
+	// an error of the connection it is unknown whether the transaction holds: the
+	// cursor tells.
 	//
-	// A crash of the machine may take back the last Applies, always a suffix of
-	// them and always whole: the projector then projects those frames again.
+	// The Tx is valid inside fn only, and for one goroutine. It may keep writes in
+	// memory until fn has returned: an error of theirs may come as late as that.
+	//
+	// A crash of the machine (of the database server) may take back the last
+	// Applies, always a suffix of them and always whole: the projector then
+	// projects those frames again.
 	Apply(ctx context.Context, shard uint32, from Cursor, fn func(Tx) (Cursor, error)) error
 
 	// LastFrame is the last applied frame of a shard; ErrNotFound before the first.
@@ -141,7 +150,7 @@ type Erase struct {
 }
 
 // Tx is what the projector does inside [Store.Apply]. It sees its own changes.
-// Every error but ErrNotFound ends the transaction.
+// Every error but ErrNotFound ends the transaction. Some are a [Prefetcher] too.
 type Tx interface {
 	// Run is the head of a run in this shard; ErrNotFound for a new one.
 	Run(run journal.Run) (RunHead, error)

@@ -56,7 +56,8 @@ func bounds() []any {
 }
 
 // errElsewhere is for tables that are not those the projector remembers: built
-// anew, or set back with a server that lost its last commits. Unlike
+// anew, or set back with a server that lost its last commits (and perhaps since
+// projected to the same place by another). Unlike
 // [store.ErrFenced] it says nothing of another projector: to go on, forget and
 // read the cursor again.
 var errElsewhere = errors.New("the tables were built anew or set back since the cursor was read")
@@ -116,6 +117,9 @@ func (s *Store) apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 	if err != nil {
 		return err
 	}
+	// Until this holds: after an error the caller forgets too.
+	seen, remembers := s.seen[shard]
+	delete(s.seen, shard)
 	committed := false
 	defer func() {
 		if !committed { // also on a panic, which goes on upwards
@@ -133,16 +137,15 @@ func (s *Store) apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 		}
 		return err
 	}
-	if seen, ok := s.generations[shard]; t.generation != seen && (ok || t.generation != s.first) {
-		s.generations[shard] = t.generation
+	switch {
+	case remembers && t.state.generation != seen.generation:
 		return errElsewhere
-	}
-	s.generations[shard] = t.generation
-	if stored != from {
-		if stored.Position < from.Position {
-			return errElsewhere // no projector moves a cursor back
-		}
+	case stored.Position < from.Position:
+		return errElsewhere // no projector moves a cursor back
+	case stored != from:
 		return store.ErrFenced
+	case remembers && t.state.applied != seen.applied:
+		return errElsewhere
 	}
 	to, err := fn(t)
 	if err != nil {
@@ -158,6 +161,7 @@ func (s *Store) apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 		return err
 	}
 	committed = true
+	s.seen[shard] = t.state
 	return nil
 }
 
@@ -206,7 +210,7 @@ func (t *tx) begin() (c store.Cursor, err error) {
 	// on one side of a swap as a whole.
 	b.Queue(t.s.sql(selectLayout)).QueryRow(func(row pgx.Row) error {
 		var found int
-		err := row.Scan(&found, (*[16]byte)(&t.generation))
+		err := row.Scan(&found, (*[16]byte)(&t.state.generation))
 		if err == nil && found != layout {
 			return store.ErrLayout
 		}
@@ -216,6 +220,7 @@ func (t *tx) begin() (c store.Cursor, err error) {
 	// The row is read by a statement of its own: one that waited for a lock reads
 	// what was there before it waited.
 	b.Queue(t.s.sql("SELECT FROM tidegate_store.cursor WHERE shard=$1 FOR UPDATE"), int64(t.shard))
+	b.Queue(t.s.sql("SELECT mark FROM tidegate_store.cursor WHERE shard=$1"), int64(t.shard)).QueryRow(func(row pgx.Row) error { return row.Scan((*[16]byte)(&t.state.applied)) })
 	b.Queue(t.s.sql(cursorSQL), int64(t.shard)).QueryRow(func(row pgx.Row) error { return scanCursor(&c, row.Scan) })
 	b.Queue(t.s.sql("SELECT (SELECT coalesce(max(sk), 0) FROM tidegate_store.subject), (SELECT coalesce(max(tk), 0) FROM tidegate_store.trial_key)")).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&t.lastSubject, &t.lastTrial) })
@@ -264,8 +269,9 @@ func (t *tx) commit(to store.Cursor) error {
 	}
 	b := &pgx.Batch{}
 	t.queue(b)
-	b.Queue(t.s.sql("UPDATE tidegate_store.cursor SET position=$2, frames=$3, rule_set=$4, tz=$5, era=$6 WHERE shard=$1"),
-		int64(t.shard), int64(to.Position), int64(to.Frames), octets(to.RuleSet), octets(to.TZ), int64(to.Era)) // the row is there and locked
+	b.Queue(t.s.sql("UPDATE tidegate_store.cursor SET position=$2, frames=$3, rule_set=$4, tz=$5, era=$6, mark=gen_random_uuid() WHERE shard=$1 RETURNING mark"),
+		int64(t.shard), int64(to.Position), int64(to.Frames), octets(to.RuleSet), octets(to.TZ), int64(to.Era)).
+		QueryRow(func(row pgx.Row) error { return row.Scan((*[16]byte)(&t.state.applied)) }) // the row is there and locked
 	b.Queue("COMMIT")
 	return t.send(b)
 }

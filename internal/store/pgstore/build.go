@@ -53,8 +53,10 @@ func build(ctx context.Context, o Options, fill func(store.Store) error) (err er
 		if err != nil {
 			return err
 		}
-		made := s.first
-		err = fill(s)
+		made, err := generationOf(ctx, conn, schemaBuilding)
+		if err == nil {
+			err = fill(s)
+		}
 		if err == nil {
 			// Plans of the first readers would otherwise be made for empty tables.
 			err = s.analyze(ctx)
@@ -103,15 +105,15 @@ func tablesOf(ctx context.Context, q querier, schema string) (list []string, err
 // that locks the old ones first: transactions begin with the table layout (it
 // comes first), so each is on one side of the swap; and a single statement that
 // has found one of the old tables holds the swap up until it is through.
-func swap(ctx context.Context, conn *pgxpool.Conn, made generation) error {
+func swap(ctx context.Context, conn *pgxpool.Conn, made mark) error {
 	for {
 		err := transaction(ctx, conn, func(t pgx.Tx) error {
 			// Not off: when Build returns the new tables stay. Not on: it need not wait for a standby.
 			if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock($1), set_config('synchronous_commit', 'local', true), set_config('lock_timeout', '2s', true)", int64(makeLock)); err != nil {
 				return err
 			}
-			var built generation
-			if err := t.QueryRow(ctx, "SELECT generation FROM "+schemaBuilding+".layout").Scan((*[16]byte)(&built)); err != nil {
+			built, err := generationOf(ctx, t, schemaBuilding)
+			if err != nil {
 				return err
 			}
 			if built != made {
@@ -148,6 +150,14 @@ func swap(ctx context.Context, conn *pgxpool.Conn, made generation) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+func generationOf(ctx context.Context, q interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}, schema string,
+) (generation mark, err error) {
+	err = q.QueryRow(ctx, "SELECT generation FROM "+pgx.Identifier{schema, "layout"}.Sanitize()).Scan((*[16]byte)(&generation))
+	return generation, err
 }
 
 // Remove deletes the tables of a database, if any. It loses nothing: they are

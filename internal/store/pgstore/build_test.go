@@ -128,6 +128,27 @@ func TestSwapFencesWhoRemembers(t *testing.T) {
 	}
 }
 
+// TestSamePlaceByAnother has a server lose a commit, and another projector come
+// to the same place again: the memory of the first is of the lost commit.
+func TestSamePlaceByAnother(t *testing.T) {
+	pg := services.SharedPostgres(t)
+	url := pg.NewDatabase(t)
+	s, other := open(t, url), open(t, url)
+	mark(t, s, 1)
+	from, err := s.Cursor(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pg.Exec(database(t, url), "UPDATE tidegate_store.cursor SET position=NULL, frames=0")
+	mark(t, other, 1)
+	called := false
+	err = s.Apply(t.Context(), 0, from, func(store.Tx) (store.Cursor, error) { called = true; return from, nil })
+	if !errors.Is(err, pgstore.ErrElsewhere) || called {
+		t.Errorf("Apply returned %v, called %v", err, called)
+	}
+	mark(t, s, 2)
+}
+
 // TestTablesSetBackAreNoFence has tables behind the projector, as a server has
 // that lost its last commits.
 func TestTablesSetBackAreNoFence(t *testing.T) {

@@ -68,14 +68,20 @@ type Store struct {
 	mu     sync.Mutex // guards what follows; held during Apply
 	writes *pgxpool.Pool
 	closed bool
-	// generations are of the tables that the projector of a shard has seen: its
-	// memory of other ones (of handles of participants) is worth nothing.
-	generations map[uint32]generation
-	first       generation
+	// seen is what the last Apply of a shard left, if it held: what its projector
+	// remembers (handles of participants) is of these tables in this state only.
+	seen map[uint32]state
 }
 
-// generation tells tables from others that were built from the same journal.
-type generation [16]byte
+// state tells tables from others with the same cursor: built from the same
+// journal, or projected anew after a server lost its last commits.
+type state struct {
+	generation mark // of the tables
+	applied    mark // of the last transaction
+}
+
+// mark is a random number made by the server.
+type mark [16]byte
 
 var _ store.Store = (*Store)(nil)
 
@@ -96,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 }
 
 func open(ctx context.Context, o Options, schema string) (_ *Store, err error) {
-	s := &Store{schema: schema, log: o.Logger, generations: map[uint32]generation{}}
+	s := &Store{schema: schema, log: o.Logger, seen: map[uint32]state{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -114,8 +120,7 @@ func open(ctx context.Context, o Options, schema string) (_ *Store, err error) {
 		return nil, err
 	}
 	if o.ReadOnly {
-		s.first, err = s.check(ctx)
-		return s, err
+		return s, s.check(ctx)
 	}
 	writes := o.Postgres
 	writes.MaxConns = 1
@@ -128,8 +133,7 @@ func open(ctx context.Context, o Options, schema string) (_ *Store, err error) {
 			return nil, err
 		}
 	}
-	s.first, err = s.make(ctx)
-	return s, err
+	return s, s.make(ctx)
 }
 
 // sql is a statement for this store's schema. Statements are constants written
@@ -143,27 +147,28 @@ func (s *Store) sql(statement string) string {
 
 const selectLayout = "SELECT layout, generation FROM tidegate_store.layout"
 
-// check reads which tables there are.
-func (s *Store) check(ctx context.Context) (g generation, err error) {
+// check returns nil when there are tables of this layout.
+func (s *Store) check(ctx context.Context) error {
 	var found int
-	err = s.reads.QueryRow(ctx, s.sql(selectLayout)).Scan(&found, (*[16]byte)(&g))
+	var generation mark
+	err := s.reads.QueryRow(ctx, s.sql(selectLayout)).Scan(&found, (*[16]byte)(&generation))
 	switch code := postgres.Code(err); {
 	case code == postgres.CodeUndefinedTable || code == postgres.CodeUndefinedSchema:
-		return g, fmt.Errorf("the projector has not made them yet (%w)", fs.ErrNotExist)
+		return fmt.Errorf("the projector has not made them yet (%w)", fs.ErrNotExist)
 	case err != nil:
-		return g, err
+		return err
 	case found != layout:
-		return g, store.ErrLayout
+		return store.ErrLayout
 	}
-	return g, nil
+	return nil
 }
 
 // makeLock is the advisory lock under which the tables are made and swapped.
 const makeLock = 0x7469646773746f72 // "tidgstor"
 
-// make makes the tables, unless they are there, and says which they are.
-func (s *Store) make(ctx context.Context) (g generation, err error) {
-	err = transaction(ctx, s.writes, func(t pgx.Tx) error {
+// make makes the tables, unless they are there.
+func (s *Store) make(ctx context.Context) error {
+	return transaction(ctx, s.writes, func(t pgx.Tx) error {
 		if _, err := t.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(makeLock)); err != nil {
 			return err
 		}
@@ -175,13 +180,12 @@ func (s *Store) make(ctx context.Context) (g generation, err error) {
 		switch {
 		case ours:
 			var found int
-			if err := t.QueryRow(ctx, s.sql(selectLayout)).Scan(&found, (*[16]byte)(&g)); err != nil {
-				return err
+			var generation mark
+			err := t.QueryRow(ctx, s.sql(selectLayout)).Scan(&found, (*[16]byte)(&generation))
+			if err == nil && found != layout {
+				err = store.ErrLayout
 			}
-			if found != layout {
-				return store.ErrLayout
-			}
-			return nil
+			return err
 		case !empty:
 			return errForeign
 		case !exists: // an administrator may have made it, and given no right to make others
@@ -192,10 +196,9 @@ func (s *Store) make(ctx context.Context) (g generation, err error) {
 		if _, err := t.Exec(ctx, s.sql(schema)); err != nil {
 			return err
 		}
-		return t.QueryRow(ctx, s.sql("INSERT INTO tidegate_store.layout(layout, generation) VALUES($1, gen_random_uuid()) RETURNING generation"), layout).
-			Scan((*[16]byte)(&g))
+		_, err := t.Exec(ctx, s.sql("INSERT INTO tidegate_store.layout(layout, generation) VALUES($1, gen_random_uuid())"), layout)
+		return err
 	})
-	return g, err
 }
 
 // transaction runs fn in one on a pool, with the bounds of those that change

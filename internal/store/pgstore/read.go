@@ -64,7 +64,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 	const undefinedColumn = "42703"
 	switch postgres.Code(err) {
 	case postgres.CodeUndefinedTable, postgres.CodeUndefinedSchema, undefinedColumn, codeFeatureNotSupported:
-		if _, why := s.check(ctx); why != nil {
+		if why := s.check(ctx); why != nil {
 			return fmt.Errorf("read the tables: %w", why)
 		}
 	}

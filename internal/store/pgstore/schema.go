@@ -33,11 +33,13 @@ const (
 // page of a small one, as it would for its guess that all are of one size.
 //
 // A cursor's row is there from the beginning, so that it can be locked; its
-// position is NULL until the first frame is applied.
+// position is NULL until the first frame is applied. Every transaction gives it
+// another mark.
 const schema = `
 CREATE TABLE tidegate_store.layout(layout integer NOT NULL, generation uuid NOT NULL);
 CREATE TABLE tidegate_store.cursor(shard bigint PRIMARY KEY, position bigint, frames bigint NOT NULL DEFAULT 0,
-  rule_set bytea NOT NULL DEFAULT '', tz bytea NOT NULL DEFAULT '', era bigint NOT NULL DEFAULT 1) WITH (fillfactor=10);
+  rule_set bytea NOT NULL DEFAULT '', tz bytea NOT NULL DEFAULT '', era bigint NOT NULL DEFAULT 1, mark uuid NOT NULL DEFAULT gen_random_uuid())
+  WITH (fillfactor=10);
 CREATE TABLE tidegate_store.frame(shard bigint NOT NULL, position bigint NOT NULL, n bigint NOT NULL, time bigint NOT NULL,
   hash bytea NOT NULL, run bytea NOT NULL, PRIMARY KEY(shard, position));
 CREATE TABLE tidegate_store.tree(shard bigint NOT NULL, idx bigint NOT NULL, hash bytea NOT NULL, PRIMARY KEY(shard, idx));

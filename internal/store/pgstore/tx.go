@@ -26,7 +26,7 @@ type tx struct {
 	shard uint32
 	err   error // the first one of the server: nothing can follow it
 
-	generation             generation
+	state                  state
 	lastSubject, lastTrial int64 // highest handles given out
 
 	// What is known of the tables; nil for "not there".
