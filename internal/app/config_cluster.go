@@ -222,13 +222,24 @@ func databaseWarnings(key string, u *url.URL) []string {
 	}
 	mode := u.Query().Get("sslmode")
 	switch {
-	case u.Hostname() == "" || loopback(u.Hostname()): // a socket, or this machine
+	case onThisMachine(u):
 	case mode == "" || mode == "disable" || mode == "allow" || mode == "prefer":
 		w = append(w, key+": reports and hashes may travel to the database in the clear: say sslmode=verify-full")
 	case mode == "require":
 		w = append(w, key+": sslmode=require does not check whom it speaks to: say sslmode=verify-full")
 	}
 	return w
+}
+
+// onThisMachine says whether every host of a database's URL is this machine, by
+// a socket or by loopback. There may be several, separated by commas.
+func onThisMachine(u *url.URL) bool {
+	for h := range strings.SplitSeq(u.Host, ",") {
+		if host := (&url.URL{Host: h}).Hostname(); host != "" && !loopback(host) {
+			return false
+		}
+	}
+	return true
 }
 
 // checkClusterFiles reads the secret files that are named, so that a wrong name

@@ -192,6 +192,7 @@ func TestWarnings(t *testing.T) {
 
 		"postgres.url: reports":       func(c *app.Config) { c.Postgres.URL = "postgres://u@db/t?sslmode=disable" },
 		"postgres.url: sslmode=requi": func(c *app.Config) { c.Postgres.URL = "postgres://u@db/t?sslmode=require" },
+		"postgres.journalURL: report": func(c *app.Config) { c.Postgres.JournalURL = "postgres://u@localhost:1,db:2/d" },
 		"postgres.storeURL: holds":    func(c *app.Config) { c.Postgres.StoreURL = "postgres://u:p@localhost/t" },
 		"postgres.statementTimeout: ": func(c *app.Config) { c.Postgres.URL, c.Postgres.StatementTimeout = "postgres:///t", time.Minute },
 		"etcd.endpoints: ":            func(c *app.Config) { c.Etcd.Endpoints = []string{"etcd:2379"} },
@@ -205,6 +206,7 @@ func TestWarnings(t *testing.T) {
 	}
 	c := app.NewDefaultConfig()
 	c.HTTP, c.TLS.Cert, c.TLS.Key, c.Admin = ":443", "c", "k", "localhost:1"
+	c.Postgres.URL, c.Postgres.VaultURL = "postgres://u@127.0.0.1:1,[::1]:2/d?target_session_attrs=read-write", "postgres://u@a,b/d?sslmode=verify-full"
 	if w := c.Warnings(); len(w) != 0 {
 		t.Errorf("nothing unwise: %q", w)
 	}

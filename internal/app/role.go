@@ -105,11 +105,11 @@ type process struct {
 	secrets *late[vault.Vault]
 	lead    *leader // of the projector role
 
-	registry  *directory.Directory // of the gateway role
-	client    *trialrpc.Client     // of the gateway role, nil without a Trial service
-	rpc       *trialrpc.Server     // of the trial role
-	rpcEtcd   bool                 // it is registered in etcd
-	trialFile string               // etc/trial.yaml, for the trial role
+	registry *directory.Directory // of the gateway role
+	client   *trialrpc.Client     // of the gateway role, nil without a Trial service
+	rpc      *trialrpc.Server     // of the trial role
+	rpcEtcd  bool                 // it is registered in etcd
+	trial    trialFlags           // of the trial role
 
 	projecting *watch // how far the tables are
 	listens    []any  // attributes for the log: where it listens beside the admin address
@@ -124,11 +124,11 @@ type part struct {
 }
 
 // serveRole runs a role until ctx ends or it cannot go on.
-func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone, trialFile string) error {
+func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone, trial trialFlags) error {
 	if !cfg.inPostgres() {
 		return usageError{fmt.Errorf("the role %s on its own needs a journal in PostgreSQL, which several processes can reach, and none is configured, so the data folder would be SQLite: set postgres.url (in --config, or TIDEGATE_POSTGRES_URL), or run `tidegate serve` without a role for all of them in one process on one machine", r.name)}
 	}
-	if err := cfg.CheckFiles(); err != nil {
+	if err := errors.Join(cfg.CheckFiles(), trial.check(r.name, &cfg)); err != nil {
 		return err
 	}
 	log := newLog(con.err, cfg.Log).With("role", r.name)
@@ -146,7 +146,7 @@ func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone, trial
 	if err := f.lock.describe(lockFile{PID: os.Getpid(), Admin: admin.Addr().String(), What: "serve " + r.name}); err != nil {
 		return errors.Join(err, admin.Close(), f.close())
 	}
-	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version, trialFile: trialFile}
+	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version, trial: trial}
 	p.wait("starting")
 	if len(cfg.Anchors) > 0 || r.name == roleProjector { // the default one is beside the folder of whoever writes it
 		var warnings []string

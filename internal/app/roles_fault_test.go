@@ -194,6 +194,8 @@ func TestRoleRefusals(t *testing.T) {
 		"all in one":       {[]string{"serve", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
 		"demo":             {[]string{"demo", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
 		"go-zero's file":   {[]string{"serve", "gateway", "-f", c.config, "--config", c.config}, 2, "trial role"},
+		"no address":       {[]string{"serve", "trial", "--data", filepath.Join(c.dir, "g"), "--config", c.config, "--rpc", "none"}, 1, "needs an address"},
+		"no such file":     {[]string{"serve", "trial", "--data", filepath.Join(c.dir, "g"), "--config", c.config, "-f", "/none.yaml"}, 1, "/none.yaml"},
 		"one machine's":    {[]string{"rebuild", "--data", filepath.Join(c.dir, "nothing"), "--config", c.config}, 0, ""},
 		"keys of a folder": {[]string{"seed", "--data", filepath.Join(c.dir, "nothing"), "--config", c.config}, 1, "holds no keys"},
 		"rotate":           {[]string{"keys", "rotate", "--data", c.root, "--config", c.config}, 1, "tidegate keys issue"},

@@ -223,7 +223,11 @@ func TestRolesTogether(t *testing.T) {
 	etcd := services.Etcd(t)
 	c := newCluster(t, pg, fmt.Sprintf("etcd:\n  endpoints: [%q]\n  key: %q\n  election: %q\n", etcd.Endpoint(), t.Name()+"/trial.rpc", t.Name()+"/projector"))
 	gateway, projector := c.start("gateway", "gateway-1"), c.start("projector", "projector-1")
-	trial := c.start("trial", "trial-1", "--rpc", "127.0.0.1:0")
+	yaml := filepath.Join(c.dir, "trial.yaml")
+	if err := os.WriteFile(yaml, []byte("Name: trial.rpc\nListenOn: 127.0.0.1:1\nTimeout: 1500\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trial := c.start("trial", "trial-1", "-f", yaml, "--rpc", "127.0.0.1:0")
 	gateway.said("msg=waiting")
 	projector.said("msg=waiting")
 	if s := gateway.status(); s.Ready || !strings.Contains(s.NotReady, "waiting for the journal") {

@@ -82,7 +82,7 @@ func (c serveCmd) Run(ctx context.Context, con *console) error {
 		if c.File != "" && c.Role != roleTrial {
 			return usageError{errors.New("-f is for the trial role; every other setting is in --config")}
 		}
-		return serveRole(ctx, con, cfg, *r, c.File)
+		return serveRole(ctx, con, cfg, *r, trialFlags{file: c.File, listen: c.RPC})
 	}
 	if c.File != "" {
 		return usageError{errors.New("-f is for the trial role: tidegate serve trial -f FILE")}

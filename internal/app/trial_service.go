@@ -42,18 +42,59 @@ func (n *node) trialService(settings trialrpc.Settings, creds auth.Credentials, 
 	})
 }
 
+// trialFlags are what the command line says to the trial role alone.
+type trialFlags struct {
+	file   string // etc/trial.yaml
+	listen string // the address, which as a flag goes before the file
+}
+
+// settings of the trial role: the configuration, then go-zero's file, then flags.
+func (t trialFlags) settings(cfg *Config) (s trialrpc.Settings, err error) {
+	s = cfg.rpcSettings()
+	if t.file != "" {
+		if s, err = trialrpc.LoadYAML(t.file, s); err != nil {
+			return s, err
+		}
+	}
+	if t.listen != "" {
+		s.Listen = t.listen
+	}
+	if s.Listen == "" || s.Listen == rpcOff {
+		return s, errors.New("rpc: the trial role needs an address to listen on, such as 127.0.0.1:8081")
+	}
+	return s, nil
+}
+
+// check says what a role cannot do with its settings, before it waits for
+// anything.
+func (t trialFlags) check(role string, cfg *Config) error {
+	switch role {
+	case roleTrial:
+		s, err := t.settings(cfg)
+		if err == nil {
+			err = s.CheckServer()
+		}
+		return err
+	case roleGateway:
+		if followsService(cfg) {
+			s := cfg.rpcSettings()
+			return s.CheckClient()
+		}
+	}
+	return nil
+}
+
+// followsService says whether a Trial service is configured that gateways find.
+func followsService(cfg *Config) bool {
+	return len(cfg.Trial.Endpoints) > 0 || len(cfg.Etcd.Endpoints) > 0
+}
+
 // startRoleRPC is the trial role's listener.
 func startRoleRPC(ctx context.Context, p *process) (func(context.Context) error, error) {
 	p.projecting = p.watchProjector()
-	settings := p.cfg.rpcSettings()
-	if p.trialFile != "" {
-		var err error
-		if settings, err = trialrpc.LoadYAML(p.trialFile, settings); err != nil {
-			return nil, err
-		}
-	}
-	if !p.cfg.servesRPC() && p.trialFile == "" {
-		return nil, errors.New("rpc: the trial role needs an address to listen on, such as 127.0.0.1:8081")
+	settings, err := p.trial.settings(&p.cfg)
+	if err != nil {
+		return nil, err
 	}
 	s, err := p.trialService(settings, lateCredentials{p.secrets}, p.site.parts)
 	if err != nil {
@@ -104,7 +145,7 @@ func startRoleDirectory(_ context.Context, p *process) (func(context.Context) er
 	p.registry = directory.New(directory.Options{Path: p.path(fileDirectory), Identity: p.keys.Fingerprint(), Log: p.log})
 	var source directory.Source = directory.NewFeed(p.journal, p.store, p.log)
 	closing := func() error { return nil }
-	if len(p.cfg.Trial.Endpoints) > 0 || len(p.cfg.Etcd.Endpoints) > 0 {
+	if followsService(&p.cfg) {
 		c, err := trialrpc.NewClient(trialrpc.ClientOptions{Settings: p.cfg.rpcSettings(), Log: p.log, Metrics: p.site.parts, Tracing: telemetry.Provider()})
 		if err != nil {
 			return nil, err
