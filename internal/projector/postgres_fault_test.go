@@ -121,7 +121,7 @@ func databaseOf(t *testing.T, address string) string {
 func TestSessionsKilled(t *testing.T) {
 	pg := services.SharedPostgres(t)
 	address := pg.NewDatabase(t)
-	faultyRun(t, pg, address, 40, func(*rand.Rand) {
+	faultyRun(t, pg, address, 20, func(*rand.Rand) {
 		pg.Exec(databaseOf(t, address), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname=current_database() AND pid<>pg_backend_pid() AND backend_type='client backend'")
 	})
 }
@@ -129,7 +129,7 @@ func TestSessionsKilled(t *testing.T) {
 // TestServerKilled kills the server with -9: it may forget the last commits.
 func TestServerKilled(t *testing.T) {
 	pg := services.Postgres(t, services.PGOptions{Settings: []string{"wal_writer_delay = 10s"}}) // forgets more
-	faultyRun(t, pg, pg.NewDatabase(t), 6, func(r *rand.Rand) {
+	faultyRun(t, pg, pg.NewDatabase(t), 4, func(*rand.Rand) {
 		pg.Kill()
 		pg.Start()
 	})

@@ -46,7 +46,7 @@ func (s *Store) Apply(ctx context.Context, shard uint32, from store.Cursor, fn f
 		if err := t.flushBooks(); err != nil {
 			return err
 		}
-		if to.Position > maxPosition {
+		if to.Position > store.MaxPosition {
 			return fmt.Errorf("position %d does not fit the tables' key", to.Position)
 		}
 		_, err = t.w.exec(`INSERT INTO cursor(shard, position, frames, rule_set, tz, era) VALUES(?,?,?,?,?,?)
@@ -193,9 +193,9 @@ func (t *tx) Subject(trial, patient string) (store.Subject, error) {
 		e := &s.Enrollment
 		e.SiteID, e.Status = colText(c[1]), epro.EnrollmentStatus(colText(c[2]))
 		e.MinEpoch, e.Version = uint32(colInt(c[3])), uint64(colInt(c[4]))
-		e.EnrolledAt = journalTime(colInt(c[5]))
+		e.EnrolledAt = store.JournalTime(colInt(c[5]))
 		if c[6] != nil {
-			e.WithdrawnAt = journalTime(colInt(c[6]))
+			e.WithdrawnAt = store.JournalTime(colInt(c[6]))
 		}
 		return nil
 	}

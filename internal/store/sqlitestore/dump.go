@@ -100,7 +100,7 @@ func dumpEntities(ctx context.Context, q querier, d *store.DumpWriter) error {
 		var s store.Site
 		var created int64
 		err := scan(&s.TrialID, &s.ID, &s.Name, &created)
-		s.CreatedAt = journalTime(created)
+		s.CreatedAt = store.JournalTime(created)
 		d.Site(&s)
 		return err
 	}); err != nil {
@@ -161,7 +161,7 @@ func dumpFacts(ctx context.Context, q querier, d *store.DumpWriter) error {
 		var k store.KeyFact
 		var row, version int64
 		err := scan(&row, &k.Kind.Name, &version, &k.Body)
-		k.Ref, k.Kind.Version = refOf(row), uint16(version)
+		k.Ref, k.Kind.Version = store.RefOfRow(row), uint16(version)
 		d.Key(&k)
 		return err
 	}); err != nil {

@@ -115,22 +115,22 @@ func scanTrial(t *store.Trial, scan func(...any) error) error {
 		return err
 	}
 	t.Status, t.Shard, t.Version = epro.TrialStatus(status), uint32(shard), uint64(version)
-	t.CreatedAt, t.Instruments = journalTime(created), splitInstruments(instruments)
+	t.CreatedAt, t.Instruments = store.JournalTime(created), splitInstruments(instruments)
 	return nil
 }
 
 // Trials implements [store.Reader].
 func (s *Store) Trials(ctx context.Context, p store.Page) ([]store.Trial, string, error) {
-	after, err := afterText(listTrials, p.After)
+	after, err := store.ListTrials.Text(p.After)
 	if err != nil {
 		return nil, "", err
 	}
 	var list []store.Trial
-	err = each(ctx, s.reads, "SELECT "+trialColumns+" WHERE trial>? ORDER BY trial LIMIT ?", []any{after, limit(p) + 1}, func(scan func(...any) error) error {
+	err = each(ctx, s.reads, "SELECT "+trialColumns+" WHERE trial>? ORDER BY trial LIMIT ?", []any{after, p.Rows() + 1}, func(scan func(...any) error) error {
 		list = append(list, store.Trial{})
 		return scanTrial(&list[len(list)-1], scan)
 	})
-	list, next := cut(list, limit(p), func(t store.Trial) string { return textCursor(listTrials, t.ID) })
+	list, next := store.Cut(p, list, func(t *store.Trial) string { return store.ListTrials.AfterText(t.ID) })
 	return list, next, err
 }
 
@@ -142,20 +142,20 @@ func (s *Store) Trial(ctx context.Context, trial string) (t store.Trial, err err
 
 // Sites implements [store.Reader].
 func (s *Store) Sites(ctx context.Context, trial string, p store.Page) ([]store.Site, string, error) {
-	after, err := afterText(listSites, p.After)
+	after, err := store.ListSites.Text(p.After)
 	if err != nil {
 		return nil, "", err
 	}
 	var list []store.Site
-	err = each(ctx, s.reads, "SELECT site, name, created FROM site WHERE trial=? AND site>? ORDER BY site LIMIT ?", []any{trial, after, limit(p) + 1}, func(scan func(...any) error) error {
+	err = each(ctx, s.reads, "SELECT site, name, created FROM site WHERE trial=? AND site>? ORDER BY site LIMIT ?", []any{trial, after, p.Rows() + 1}, func(scan func(...any) error) error {
 		site := store.Site{TrialID: trial}
 		var created int64
 		err := scan(&site.ID, &site.Name, &created)
-		site.CreatedAt = journalTime(created)
+		site.CreatedAt = store.JournalTime(created)
 		list = append(list, site)
 		return err
 	})
-	list, next := cut(list, limit(p), func(s store.Site) string { return textCursor(listSites, s.ID) })
+	list, next := store.Cut(p, list, func(s *store.Site) string { return store.ListSites.AfterText(s.ID) })
 	return list, next, err
 }
 
@@ -169,7 +169,7 @@ func scanEnrollment(e *store.Enrollment, scan func(...any) error) error {
 		return err
 	}
 	e.Status, e.MinEpoch, e.Version = epro.EnrollmentStatus(status), uint32(minEpoch), uint64(version)
-	e.EnrolledAt, e.WithdrawnAt = journalTime(enrolled), nullTime(withdrawn)
+	e.EnrolledAt, e.WithdrawnAt = store.JournalTime(enrolled), nullTime(withdrawn)
 	return nil
 }
 
@@ -189,18 +189,18 @@ func inSites(column string, sites []string, args []any) (string, []any) {
 
 // Participants implements [store.Reader].
 func (s *Store) Participants(ctx context.Context, trial string, sites []string, p store.Page) ([]store.Enrollment, string, error) {
-	after, err := afterText(listPeople, p.After)
+	after, err := store.ListPeople.Text(p.After)
 	if err != nil {
 		return nil, "", err
 	}
 	where, args := inSites("s.site", sites, []any{trial, after})
 	var list []store.Enrollment
 	err = each(ctx, s.reads, "SELECT "+enrollmentColumns+" WHERE k.trial=? AND s.patient>? AND s.status IS NOT NULL"+where+" ORDER BY s.patient LIMIT ?",
-		append(args, limit(p)+1), func(scan func(...any) error) error {
+		append(args, p.Rows()+1), func(scan func(...any) error) error {
 			list = append(list, store.Enrollment{TrialID: trial})
 			return scanEnrollment(&list[len(list)-1], scan)
 		})
-	list, next := cut(list, limit(p), func(e store.Enrollment) string { return textCursor(listPeople, e.PatientID) })
+	list, next := store.Cut(p, list, func(e *store.Enrollment) string { return store.ListPeople.AfterText(e.PatientID) })
 	return list, next, err
 }
 
@@ -254,15 +254,15 @@ func (s *Store) Staff(ctx context.Context, id string) (m store.Staff, err error)
 
 // StaffList implements [store.Reader].
 func (s *Store) StaffList(ctx context.Context, p store.Page) (list []store.Staff, next string, err error) {
-	after, err := afterText(listStaff, p.After)
+	after, err := store.ListStaff.Text(p.After)
 	if err != nil {
 		return nil, "", err
 	}
 	err = s.snapshot(ctx, func(q querier) error {
-		list, err = readStaff(ctx, q, "staff>? ORDER BY staff LIMIT ?", after, limit(p)+1)
+		list, err = readStaff(ctx, q, "staff>? ORDER BY staff LIMIT ?", after, p.Rows()+1)
 		return err
 	})
-	list, next = cut(list, limit(p), func(m store.Staff) string { return textCursor(listStaff, m.ID) })
+	list, next = store.Cut(p, list, func(m *store.Staff) string { return store.ListStaff.AfterText(m.ID) })
 	return list, next, err
 }
 
@@ -313,7 +313,7 @@ func (s *Store) Keys(ctx context.Context) (list []store.KeyFact, err error) {
 		var k store.KeyFact
 		var row, version int64
 		err := scan(&row, &k.Kind.Name, &version, &k.Body)
-		k.Ref, k.Kind.Version = refOf(row), uint16(version)
+		k.Ref, k.Kind.Version = store.RefOfRow(row), uint16(version)
 		list = append(list, k)
 		return err
 	})

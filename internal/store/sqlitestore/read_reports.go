@@ -20,13 +20,13 @@ func (s *Store) reportsAfter(ctx context.Context, trial string, f store.ReportFi
 		args = append(args, f.PatientID)
 	}
 	if f.Disposition != "" {
-		code, err := dispositionCode(f.Disposition)
+		code, err := store.DispositionCode(f.Disposition)
 		if err != nil {
 			return into, nil // duplicates are counted, not listed
 		}
 		where += " AND r.disposition=?"
 		args = append(args, code)
-		if code != codeRecorded {
+		if code != store.CodeRecorded {
 			where += " AND r.disposition<>1" // says to SQLite that the small index will do
 		}
 	}
@@ -43,12 +43,12 @@ func (s *Store) reportsAfter(ctx context.Context, trial string, f store.ReportFi
 
 // Reports implements [store.Reader].
 func (s *Store) Reports(ctx context.Context, trial string, f store.ReportFilter, p store.Page) ([]store.Report, string, error) {
-	after, err := afterRow(listReport, p.After, 0)
+	after, err := store.ListReports.Row(p.After, 0)
 	if err != nil {
 		return nil, "", err
 	}
-	list, err := s.reportsAfter(ctx, trial, f, after, limit(p)+1, nil)
-	list, next := cut(list, limit(p), func(r store.Report) string { return rowCursor(listReport, rowOf(r.Ref)) })
+	list, err := s.reportsAfter(ctx, trial, f, after, p.Rows()+1, nil)
+	list, next := store.Cut(p, list, func(r *store.Report) string { return store.ListReports.AfterRow(r.Ref) })
 	return list, next, err
 }
 
@@ -69,13 +69,13 @@ func (s *Store) EachReport(ctx context.Context, trial string, f store.ReportFilt
 		if len(page) < streamPage {
 			return nil
 		}
-		after = rowOf(page[len(page)-1].Ref)
+		after = store.RowKey(page[len(page)-1].Ref)
 	}
 }
 
 // OwnReports implements [store.Reader].
 func (s *Store) OwnReports(ctx context.Context, trial, patient string, p store.Page) ([]store.Report, string, error) {
-	before, err := afterRow(listOwn, p.After, 1<<63-1)
+	before, err := store.ListOwn.Row(p.After, 1<<63-1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -83,11 +83,11 @@ func (s *Store) OwnReports(ctx context.Context, trial, patient string, p store.P
 	// The inner query sorts keys alone, out of the index: a participant has few.
 	err = each(ctx, s.reads, "SELECT "+reportColumns+reportFrom+` WHERE r.row IN (SELECT row FROM report WHERE sk=(SELECT sk FROM subject WHERE tk=
 		(SELECT tk FROM trial_key WHERE trial=?) AND patient=?) AND row<? ORDER BY row DESC LIMIT ?) ORDER BY r.row DESC`,
-		[]any{trial, patient, before, limit(p) + 1}, func(scan func(...any) error) error {
+		[]any{trial, patient, before, p.Rows() + 1}, func(scan func(...any) error) error {
 			list = append(list, store.Report{})
 			return scanReport(&list[len(list)-1], nil, scan)
 		})
-	list, next := cut(list, limit(p), func(r store.Report) string { return rowCursor(listOwn, rowOf(r.Ref)) })
+	list, next := store.Cut(p, list, func(r *store.Report) string { return store.ListOwn.AfterRow(r.Ref) })
 	return list, next, err
 }
 
@@ -109,11 +109,11 @@ func (s *Store) ReportVersions(ctx context.Context, trial, patient string, id ep
 // facts, so that a report has no second row. Trial "" lists the facts about no
 // single trial.
 func (s *Store) Audit(ctx context.Context, trial string, p store.Page) ([]store.AuditEntry, string, error) {
-	after, err := afterRow(listAudit, p.After, 0)
+	after, err := store.ListAudit.Row(p.After, 0)
 	if err != nil {
 		return nil, "", err
 	}
-	n := limit(p) + 1
+	n := p.Rows() + 1
 	var list []store.AuditEntry
 	err = s.snapshot(ctx, func(q querier) error {
 		if err := each(ctx, q, "SELECT "+factColumns+" FROM fact WHERE trial=? AND row>? ORDER BY row LIMIT ?", []any{trial, after, n}, func(scan func(...any) error) error {
@@ -139,7 +139,7 @@ func (s *Store) Audit(ctx context.Context, trial string, p store.Page) ([]store.
 			return err
 		})
 	})
-	slices.SortFunc(list, func(a, b store.AuditEntry) int { return int(rowOf(a.Ref) - rowOf(b.Ref)) })
-	list, next := cut(list, limit(p), func(a store.AuditEntry) string { return rowCursor(listAudit, rowOf(a.Ref)) })
+	slices.SortFunc(list, func(a, b store.AuditEntry) int { return int(store.RowKey(a.Ref) - store.RowKey(b.Ref)) })
+	list, next := store.Cut(p, list, func(a *store.AuditEntry) string { return store.ListAudit.AfterRow(a.Ref) })
 	return list, next, err
 }

@@ -67,12 +67,16 @@ func scanReport(r *store.Report, meaning *epro.Digest, scan func(...any) error) 
 		&count, &why, &by, &resolved); err != nil {
 		return err
 	}
-	if disposition < codeRecorded || disposition > codeQuarantined || resolution < 0 || int(resolution) >= len(resolutions) {
+	var known, resolvable bool
+	if r.Disposition, known = store.DispositionOf(disposition); known {
+		r.Resolution, resolvable = store.ResolutionOf(resolution)
+	}
+	if !known || !resolvable {
 		return fmt.Errorf("report row %d holds an unknown code: the tables are damaged, run `tidegate rebuild`", row)
 	}
-	r.Ref, r.Version = refOf(row), int(version)
+	r.Ref, r.Version = store.RefOfRow(row), int(version)
 	copy(r.ReportID[:], id)
-	r.Disposition, r.Reasons, r.Resolution = dispositions[disposition], reasonsOf(reasons), resolutions[resolution]
+	r.Reasons = store.ReasonsOf(reasons)
 	r.ClockApart, r.Erased = flags&flagClockApart != 0, flags&flagErased != 0
 	r.ErasureTold = flags&flagTold != 0
 	r.SiteID, r.Instrument = site.String, instrument.String
@@ -83,8 +87,8 @@ func scanReport(r *store.Report, meaning *epro.Digest, scan func(...any) error) 
 	if comments.Valid {
 		r.Comments = &comments.String
 	}
-	r.CompletedAt = instant(completed, completedNS, off)
-	r.ReceivedAt, r.CommittedAt = instant(received, receivedNS, 0), journalTime(committed)
+	r.CompletedAt = store.Instant(completed, completedNS, off)
+	r.ReceivedAt, r.CommittedAt = store.Instant(received, receivedNS, 0), store.JournalTime(committed)
 	r.Actor = actorOf(actorType, actor, device.String, r.PatientID)
 	r.ResolutionCount, r.ResolutionReason, r.ResolvedBy = uint64(count.Int64), why.String, by.String
 	r.ResolvedAt = nullTime(resolved)
@@ -115,10 +119,10 @@ func scanDuplicate(d *store.Duplicate, scan func(...any) error) error {
 	if err := scan(&row, &of, &d.TrialID, &d.PatientID, &id, &actorType, &actor, &device, &occurred, &ns, &off, &received, &receivedNS, &committed); err != nil {
 		return err
 	}
-	d.Ref, d.Of = refOf(row), refOf(of)
+	d.Ref, d.Of = store.RefOfRow(row), store.RefOfRow(of)
 	copy(d.ReportID[:], id)
 	d.Actor = actorOf(actorType, actor, device.String, d.PatientID)
-	d.OccurredAt, d.ReceivedAt, d.CommittedAt = instant(occurred, ns, off), instant(received, receivedNS, 0), journalTime(committed)
+	d.OccurredAt, d.ReceivedAt, d.CommittedAt = store.Instant(occurred, ns, off), store.Instant(received, receivedNS, 0), store.JournalTime(committed)
 	return nil
 }
 
@@ -136,14 +140,14 @@ func scanFact(f *store.FactRow, scan func(...any) error) error {
 		&occurred, &ns, &off, &received, &receivedNS, &committed, &meaning, &f.Summary, &f.AuditEntry.Reason, &applied, &f.Code, &f.Rejection, &version, &repeats); err != nil {
 		return err
 	}
-	f.Ref, f.Kind.Version = refOf(row), uint16(kindVersion)
+	f.Ref, f.Kind.Version = store.RefOfRow(row), uint16(kindVersion)
 	copy(f.FactID[:], id)
 	copy(f.Meaning[:], meaning)
 	f.Actor.Type = epro.ActorType(actorType)
-	f.OccurredAt, f.ReceivedAt, f.CommittedAt = instant(occurred, ns, off), instant(received, receivedNS, 0), journalTime(committed)
+	f.OccurredAt, f.ReceivedAt, f.CommittedAt = store.Instant(occurred, ns, off), store.Instant(received, receivedNS, 0), store.JournalTime(committed)
 	f.Applied, f.Version = applied != 0, uint64(version)
 	if repeats.Valid {
-		of := refOf(repeats.Int64)
+		of := store.RefOfRow(repeats.Int64)
 		f.Repeats = &of
 	}
 	return nil

@@ -11,7 +11,7 @@ func (t *tx) Trial(id string) (tr store.Trial, err error) {
 	err = t.w.one("SELECT name, status, shard, version, created, instruments FROM trial WHERE trial=?", []driver.Value{id}, func(c []driver.Value) error {
 		tr = store.Trial{
 			ID: id, Name: colText(c[0]), Status: epro.TrialStatus(colText(c[1])), Shard: uint32(colInt(c[2])),
-			Version: uint64(colInt(c[3])), CreatedAt: journalTime(colInt(c[4])), Instruments: splitInstruments(colText(c[5])),
+			Version: uint64(colInt(c[3])), CreatedAt: store.JournalTime(colInt(c[4])), Instruments: splitInstruments(colText(c[5])),
 		}
 		return nil
 	})
@@ -27,7 +27,7 @@ func (t *tx) PutTrial(tr store.Trial) error {
 
 func (t *tx) Site(trial, id string) (s store.Site, err error) {
 	err = t.w.one("SELECT name, created FROM site WHERE trial=? AND site=?", []driver.Value{trial, id}, func(c []driver.Value) error {
-		s = store.Site{TrialID: trial, ID: id, Name: colText(c[0]), CreatedAt: journalTime(colInt(c[1]))}
+		s = store.Site{TrialID: trial, ID: id, Name: colText(c[0]), CreatedAt: store.JournalTime(colInt(c[1]))}
 		return nil
 	})
 	return s, err
@@ -80,23 +80,23 @@ func (t *tx) Command(id epro.UUID) (f store.FactRow, err error) {
 }
 
 func (t *tx) AddFact(f *store.FactRow) error {
-	if err := checkRef(f.Ref); err != nil {
+	if err := store.CheckRef(f.Ref); err != nil {
 		return err
 	}
 	var repeats driver.Value
 	if f.Repeats != nil {
-		repeats = rowOf(*f.Repeats)
+		repeats = store.RowKey(*f.Repeats)
 	}
 	_, err := t.w.exec("INSERT INTO fact("+factColumns+") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-		rowOf(f.Ref), f.Kind.Name, int64(f.Kind.Version), f.FactID[:], f.TrialID, f.Subject,
+		store.RowKey(f.Ref), f.Kind.Name, int64(f.Kind.Version), f.FactID[:], f.TrialID, f.Subject,
 		int64(f.Actor.Type), f.Actor.ID, f.Actor.Device,
-		f.OccurredAt.Unix(), int64(f.OccurredAt.Nanosecond()), offset(f.OccurredAt),
+		f.OccurredAt.Unix(), int64(f.OccurredAt.Nanosecond()), store.OffsetMinutes(f.OccurredAt),
 		f.ReceivedAt.Unix(), int64(f.ReceivedAt.Nanosecond()), f.CommittedAt.UnixNano(), f.Meaning[:],
 		f.Summary, f.AuditEntry.Reason, flag(f.Applied), f.Code, f.Rejection, int64(f.Version), repeats)
 	return err
 }
 
 func (t *tx) AddKey(k store.KeyFact) error {
-	_, err := t.w.exec("INSERT INTO key(row, kind, kind_version, body) VALUES(?,?,?,?)", rowOf(k.Ref), k.Kind.Name, int64(k.Kind.Version), k.Body)
+	_, err := t.w.exec("INSERT INTO key(row, kind, kind_version, body) VALUES(?,?,?,?)", store.RowKey(k.Ref), k.Kind.Name, int64(k.Kind.Version), k.Body)
 	return err
 }

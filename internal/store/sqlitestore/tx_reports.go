@@ -13,18 +13,18 @@ const insertReport = `INSERT INTO report(row, tk, sk, id, version, disposition, 
 	VALUES(?,?,?,?,?,?,?,0,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(sk, id, version) DO NOTHING`
 
 func (t *tx) AddReport(r *store.NewReport) (bool, error) {
-	if err := checkRef(r.Ref); err != nil {
+	if err := store.CheckRef(r.Ref); err != nil {
 		return false, err
 	}
 	tk, err := t.trialKey(r.TrialID)
 	if err != nil {
 		return false, err
 	}
-	disposition, err := dispositionCode(r.Disposition)
+	disposition, err := store.DispositionCode(r.Disposition)
 	if err != nil {
 		return false, err
 	}
-	reasons, err := reasonBits(r.Reasons)
+	reasons, err := store.ReasonBits(r.Reasons)
 	if err != nil {
 		return false, err
 	}
@@ -36,9 +36,9 @@ func (t *tx) AddReport(r *store.NewReport) (bool, error) {
 		comments = *r.Comments
 	}
 	n, err := t.w.exec(insertReport,
-		rowOf(r.Ref), tk, int64(r.Subject), r.ReportID[:], int64(r.Version), disposition, reasons, reportFlags(&r.Report),
+		store.RowKey(r.Ref), tk, int64(r.Subject), r.ReportID[:], int64(r.Version), disposition, reasons, reportFlags(&r.Report),
 		text(r.SiteID), text(r.Instrument), score, comments,
-		r.CompletedAt.Unix(), int64(r.CompletedAt.Nanosecond()), offset(r.CompletedAt),
+		r.CompletedAt.Unix(), int64(r.CompletedAt.Nanosecond()), store.OffsetMinutes(r.CompletedAt),
 		r.ReceivedAt.Unix(), int64(r.ReceivedAt.Nanosecond()), r.CommittedAt.UnixNano(),
 		int64(r.Actor.Type), actorColumn(r.Actor, r.PatientID), text(r.Actor.Device), r.Meaning[:])
 	return n == 1, err
@@ -58,7 +58,7 @@ func actorColumn(a epro.Actor, patient string) driver.Value {
 
 func (t *tx) Contents(s store.SubjectKey, id epro.UUID) (list []store.Content, err error) {
 	err = t.w.each("SELECT row, version, meaning FROM report WHERE sk=? AND id=? ORDER BY version", []driver.Value{int64(s), id[:]}, func(c []driver.Value) error {
-		list = append(list, store.Content{Ref: refOf(colInt(c[0])), Version: int(colInt(c[1])), Meaning: colDigest(c[2])})
+		list = append(list, store.Content{Ref: store.RefOfRow(colInt(c[0])), Version: int(colInt(c[1])), Meaning: colDigest(c[2])})
 		return nil
 	})
 	return list, err
@@ -72,7 +72,7 @@ func (t *tx) Report(s store.SubjectKey, id epro.UUID, version int) (r store.Repo
 }
 
 func (t *tx) AddDuplicate(s store.SubjectKey, d *store.Duplicate) error {
-	if err := checkRef(d.Ref); err != nil {
+	if err := store.CheckRef(d.Ref); err != nil {
 		return err
 	}
 	tk, err := t.trialKey(d.TrialID)
@@ -81,32 +81,32 @@ func (t *tx) AddDuplicate(s store.SubjectKey, d *store.Duplicate) error {
 	}
 	_, err = t.w.exec(`INSERT INTO duplicate(row, of, tk, sk, id, actor_type, actor, device, occurred, occurred_ns, occurred_off, received, received_ns, committed)
 		VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		rowOf(d.Ref), rowOf(d.Of), tk, int64(s), d.ReportID[:], int64(d.Actor.Type), actorColumn(d.Actor, d.PatientID), text(d.Actor.Device),
-		d.OccurredAt.Unix(), int64(d.OccurredAt.Nanosecond()), offset(d.OccurredAt),
+		store.RowKey(d.Ref), store.RowKey(d.Of), tk, int64(s), d.ReportID[:], int64(d.Actor.Type), actorColumn(d.Actor, d.PatientID), text(d.Actor.Device),
+		d.OccurredAt.Unix(), int64(d.OccurredAt.Nanosecond()), store.OffsetMinutes(d.OccurredAt),
 		d.ReceivedAt.Unix(), int64(d.ReceivedAt.Nanosecond()), d.CommittedAt.UnixNano())
 	return err
 }
 
 func (t *tx) Resolve(r store.Resolve) error {
-	code, err := resolutionCode(r.Is)
+	code, err := store.ResolutionCode(r.Is)
 	if err != nil {
 		return err
 	}
 	n, err := t.w.exec("UPDATE report SET resolution=?, resolutions=?, resolution_reason=?, resolved_by=?, resolved=? WHERE row=?",
-		code, int64(r.Count), r.Reason, r.By, r.At.UnixNano(), rowOf(r.Report))
+		code, int64(r.Count), r.Reason, r.By, r.At.UnixNano(), store.RowKey(r.Report))
 	return changedOne(n, err, "report")
 }
 
 func (t *tx) Erase(e store.Erase) error {
-	disposition, err := dispositionCode(e.Disposition)
+	disposition, err := store.DispositionCode(e.Disposition)
 	if err != nil {
 		return err
 	}
-	reasons, err := reasonBits(e.Reasons)
+	reasons, err := store.ReasonBits(e.Reasons)
 	if err != nil {
 		return err
 	}
 	n, err := t.w.exec(fmt.Sprintf("UPDATE report SET score=NULL, comments=NULL, instrument=?, disposition=?, reasons=?, flags=flags|%d WHERE row=?", flagErased|flagTold),
-		text(e.Instrument), disposition, reasons, rowOf(e.Report))
+		text(e.Instrument), disposition, reasons, store.RowKey(e.Report))
 	return changedOne(n, err, "report")
 }
