@@ -62,7 +62,7 @@ func TestEachRoleIsKilled(t *testing.T) {
 func TestFrozenProjectorCannotWrite(t *testing.T) {
 	onlyLong(t)
 	w := newWorld(t, services.Postgres(t, services.PGOptions{}), options{projectors: 2})
-	w.warm(16)
+	w.warm(4)
 	for range 2 {
 		frozen := w.active()
 		frozen.Freeze()
@@ -91,7 +91,7 @@ func TestFrozenProjectorCannotWrite(t *testing.T) {
 func TestEtcdIsGone(t *testing.T) {
 	onlyLong(t)
 	w := newWorld(t, services.Postgres(t, services.PGOptions{}), options{projectors: 2, trials: 2})
-	w.warm(16)
+	w.warm(4)
 	w.etcd.Kill()
 	time.Sleep(20 * time.Second)
 	a := w.clean(false)

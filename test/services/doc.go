@@ -85,3 +85,13 @@ func CleanUp() {
 		_ = os.RemoveAll(dir)
 	}
 }
+
+// Missing ends the test when PostgreSQL or etcd is not installed; for tests
+// that start them by other means.
+func Missing(t testing.TB) {
+	t.Helper()
+	if _, err := run.PostgresBinaries(); err != nil {
+		missing(t, err)
+	}
+	etcdBinary(t)
+}

@@ -39,6 +39,12 @@ func (p *Postgres) Standby(ctx context.Context, name string, cfg PostgresConfig)
 // SyncNames sets synchronous_standby_names, such as FIRST 1 (name), and
 // returns when it is in force; "" makes commits wait for no standby.
 func (p *Postgres) SyncNames(ctx context.Context, names string) error {
+	// Loading the configuration for nothing would make the journal claim less for
+	// some seconds: it cannot know what has changed.
+	now, err := p.Query(ctx, "postgres", "SHOW synchronous_standby_names")
+	if err != nil || now == names {
+		return err
+	}
 	if err := p.Exec(ctx, "postgres", "ALTER SYSTEM SET synchronous_standby_names = "+quote(names), "SELECT pg_reload_conf()"); err != nil {
 		return err
 	}
