@@ -139,6 +139,26 @@ func TestRunBehindALostFrame(t *testing.T) {
 	holds(t, j, []journal.Sealed{first}, []journal.Sealed{second}, []journal.Sealed{alone})
 }
 
+// The password comes from a file, for the connections that append too.
+func TestPasswordFile(t *testing.T) {
+	t.Parallel()
+	const password = "correct horse"
+	pg := services.Postgres(t, services.PGOptions{Password: password})
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := postgres.Options{URL: pg.NewDatabase(t), PasswordFile: file}
+	if _, _, err := pgjournal.Migrate(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, pgjournal.Options{Postgres: o})
+	journaltest.MustAppend(t, j, journaltest.Chain(2, 1)...)
+	if _, err := pgjournal.Open(t.Context(), options(o.URL)); err == nil || !strings.Contains(err.Error(), "password") {
+		t.Errorf("without the file: %v", err)
+	}
+}
+
 func TestMigrateAtOnce(t *testing.T) {
 	addr := services.SharedPostgres(t).NewDatabase(t)
 	var wg sync.WaitGroup

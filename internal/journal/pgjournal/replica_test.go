@@ -188,7 +188,7 @@ func TestLostWhileWaiting(t *testing.T) {
 	journaltest.MustAppend(t, j, frames[0])
 	before := end(t, j)
 	standby.Freeze()
-	_, err := try(t, j, frames[1], 500*time.Millisecond)
+	_, err := try(t, j, frames[1], 2*time.Second)
 	unknown(t, err)
 	pid := waiting(t, primary)
 	_, err = try(t, j, frames[1], 500*time.Millisecond)
@@ -320,6 +320,7 @@ func TestStandbyIsForReading(t *testing.T) {
 // A receipt that is issued anew says what the frame is known to survive: not
 // the standby of another frame, until one behind it was seen there.
 func TestRecordsSayWhatTheySurvive(t *testing.T) {
+	t.Parallel()
 	primary, _, url := replicated(t)
 	names := primary.Query("postgres", "SHOW synchronous_standby_names")
 	j := open(t, options(url))
