@@ -1,12 +1,10 @@
 package trialrpc_test
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -122,9 +120,4 @@ func TestVaultAway(t *testing.T) {
 	if _, err := c.GetPatientTrials(t.Context(), &trialv1.GetPatientTrialsRequest{PatientId: "P-1"}); err != nil {
 		t.Errorf("the original method needs the vault: %v", err)
 	}
-}
-
-// watch follows the directory until fn ends it.
-func watch(ctx context.Context, c trialv1.TrialClient, from []uint64, options ...grpc.CallOption) (grpc.ServerStreamingClient[trialv1.DirectoryChange], error) {
-	return c.WatchDirectory(ctx, &trialv1.WatchDirectoryRequest{Version: from}, options...)
 }

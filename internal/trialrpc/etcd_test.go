@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -222,6 +223,55 @@ func TestEtcdOverTLS(t *testing.T) {
 		_, err := client.PatientTrials(t.Context(), "P-1")
 		return err == nil
 	})
+}
+
+// TestEtcdWithPassword registers and finds where etcd wants to know who asks,
+// also when it is away at first.
+func TestEtcdWithPassword(t *testing.T) {
+	etcd := services.Etcd(t)
+	root := etcd.Client(t)
+	ctx := t.Context()
+	_, err := root.UserAdd(ctx, "root", "s3cret-of-etcd")
+	must(t, err)
+	_, err = root.UserGrantRole(ctx, "root", "root")
+	must(t, err)
+	_, err = root.AuthEnable(ctx)
+	must(t, err)
+	w := newWorld(t)
+	at := etcdAt(etcd)
+	at.User, at.PasswordFile, at.DialTimeout = "root", filepath.Join(t.TempDir(), "password"), time.Second
+	must(t, os.WriteFile(at.PasswordFile, []byte("s3cret-of-etcd\n"), 0o600))
+	etcd.Stop()
+	s := w.serve(func(o *trialrpc.Options) { o.Settings.Etcd = at })
+	client := w.etcdClient(at)
+	time.Sleep(500 * time.Millisecond)
+	etcd.Start()
+	w.eventually("the service registers", func() bool { return s.server.State().Registered })
+	w.eventually("the client finds it", func() bool {
+		_, err := client.PatientTrials(ctx, "P-1")
+		return err == nil
+	})
+	if strings.Contains(w.log.String(), "s3cret") {
+		t.Errorf("the log has the password:\n%s", w.log)
+	}
+}
+
+// TestStopWhileEtcdStands: a stop does not wait for an etcd that does not answer.
+func TestStopWhileEtcdStands(t *testing.T) {
+	etcd := services.Etcd(t)
+	w := newWorld(t)
+	s := w.serve(func(o *trialrpc.Options) { o.Settings.Etcd = etcdAt(etcd) })
+	w.eventually("the service registers", func() bool { return s.server.State().Registered })
+	client := w.etcdClient(etcdAt(etcd))
+	w.eventually("the client finds it", func() bool { return len(client.State().Instances) == 1 })
+	etcd.Freeze()
+	began := time.Now()
+	must(t, s.end())
+	must(t, client.Close())
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("service and client took %v to stop", took)
+	}
+	etcd.Thaw()
 }
 
 // TestStockDiscovery: go-zero's own client finds our service, and our client

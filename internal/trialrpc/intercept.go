@@ -44,7 +44,7 @@ func ours(fullMethod string) bool {
 
 func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 	if !ours(info.FullMethod) {
-		defer i.recovered(info.FullMethod, &err)
+		defer i.recovered(ctx, info.FullMethod, &err)
 		return handler(ctx, req)
 	}
 	began := time.Now()
@@ -55,7 +55,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 		i.metrics.observe(path.Base(info.FullMethod), status.Code(err), began)
 		endSpan(span, status.Code(err))
 	}()
-	defer i.recovered(info.FullMethod, &err)
+	defer i.recovered(ctx, info.FullMethod, &err)
 	leave, no := i.limits.enter()
 	if no != nil {
 		i.metrics.refused.WithLabelValues(no.Reason).Inc()
@@ -78,7 +78,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 
 func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	if !ours(info.FullMethod) {
-		defer i.recovered(info.FullMethod, &err)
+		defer i.recovered(ss.Context(), info.FullMethod, &err)
 		return handler(srv, ss)
 	}
 	began := time.Now()
@@ -86,7 +86,7 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	// The span is of the opening: a directory is followed for weeks.
 	endSpan(span, codes.OK)
 	defer func() { i.metrics.observe(path.Base(info.FullMethod), status.Code(err), began) }()
-	defer i.recovered(info.FullMethod, &err)
+	defer i.recovered(ctx, info.FullMethod, &err)
 	select {
 	case i.streams <- struct{}{}:
 		defer func() { <-i.streams }()
@@ -112,13 +112,13 @@ func (s *tracedStream) Context() context.Context { return s.ctx }
 // recovered turns a panic into an answer and says where it happened. The value
 // of a panic is never logged, nor are the arguments on its stack: either may
 // hold what was sent.
-func (i *interceptor) recovered(method string, err *error) {
+func (i *interceptor) recovered(ctx context.Context, method string, err *error) {
 	v := recover() //nolint:revive // it is deferred by its callers
 	if v == nil {
 		return
 	}
 	i.metrics.panics.Inc()
-	i.log.Error("a call ended in a panic; the server goes on", "method", path.Base(method), "panicType", fmt.Sprintf("%T", v), "stack", stack())
+	i.log.ErrorContext(ctx, "a call ended in a panic; the server goes on", "method", path.Base(method), "panicType", fmt.Sprintf("%T", v), "stack", stack())
 	*err = (&edge.Error{
 		Code: codes.Internal, Reason: "internal",
 		Text: "The server made a mistake. Whether this was recorded is not known; a command may be sent again, with the same commandId.",

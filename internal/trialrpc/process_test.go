@@ -148,8 +148,12 @@ func TestSignalsAreOurs(t *testing.T) {
 	if err := <-answer; err != nil {
 		t.Errorf("the call in hand: %v", err)
 	}
-	if said, code := i.wait(); code != 0 || !slices.Contains(said, "stopped") {
+	said, code := i.wait()
+	if code != 0 || !slices.Contains(said, "stopped") {
 		t.Errorf("the process ended with %d and %v", code, said)
+	}
+	if i := slices.IndexFunc(said, func(line string) bool { return strings.Contains(line, "Got signal") }); i >= 0 {
+		t.Errorf("go-zero writes to standard output: %s", said[i])
 	}
 	if took := time.Since(began); took < 6*time.Second {
 		t.Errorf("the stop took %v: it did not wait for the call, so this shows nothing", took)

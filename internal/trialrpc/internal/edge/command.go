@@ -91,7 +91,7 @@ func (e *Edge) Command(ctx context.Context, id string, kind epro.Kind, body any)
 	}
 	if err := e.show(ctx, body, &changed); err != nil {
 		// It is applied: not being able to show it is no reason to say otherwise.
-		e.o.Log.Warn("a command was applied, but what it changed could not be read", "kind", kind.String(), "error", err)
+		e.o.Log.WarnContext(ctx, "a command was applied, but what it changed could not be read", "kind", kind.String(), "error", err)
 	}
 	return changed, nil
 }
