@@ -18,16 +18,28 @@ import (
 // BenchmarkProject projects 100,000 reports of 20,000 participants in frames
 // of 250 into an empty store on disk. µs/report is time, cpu-µs/report the
 // processor time of the whole process, checking and decoding included.
-func BenchmarkProject(b *testing.B) { benchmarkProject(b, openSQLite, 100_000, 250) }
+func BenchmarkProject(b *testing.B) {
+	benchmarkProject(b, openSQLite, projector.Options{}, 100_000, 250)
+}
 
 // BenchmarkProjectSmallFrames is the same with frames of 5 reports.
-func BenchmarkProjectSmallFrames(b *testing.B) { benchmarkProject(b, openSQLite, 100_000, 5) }
+func BenchmarkProjectSmallFrames(b *testing.B) {
+	benchmarkProject(b, openSQLite, projector.Options{}, 100_000, 5)
+}
 
 // BenchmarkProjectPostgres is BenchmarkProject into PostgreSQL with its own
 // settings, on this machine; its processor time is not in cpu-µs/report.
-func BenchmarkProjectPostgres(b *testing.B) { benchmarkProject(b, openPostgres, 100_000, 250) }
+func BenchmarkProjectPostgres(b *testing.B) {
+	benchmarkProject(b, openPostgres, projector.Options{}, 100_000, 250)
+}
 
-func benchmarkProject(b *testing.B, open func(testing.TB) store.Store, reports, perFrame int) {
+// BenchmarkProjectPostgresSingly has a transaction for every report, as when
+// there is nothing to catch up: µs/report is what a transaction takes.
+func BenchmarkProjectPostgresSingly(b *testing.B) {
+	benchmarkProject(b, openPostgres, projector.Options{BatchFacts: 1}, 2_000, 1)
+}
+
+func benchmarkProject(b *testing.B, open func(testing.TB) store.Store, opts projector.Options, reports, perFrame int) {
 	w := newWorld(b)
 	const participants = 20_000
 	w.seed(participants)
@@ -56,7 +68,7 @@ func benchmarkProject(b *testing.B, open func(testing.TB) store.Store, reports, 
 		}
 		b.StartTimer()
 		before := cpuTime()
-		if err := projector.Rebuild(b.Context(), w.journal, s, 0, projector.Options{}, nil); err != nil {
+		if err := projector.Rebuild(b.Context(), w.journal, s, 0, opts, nil); err != nil {
 			b.Fatal(err)
 		}
 		cpu += cpuTime() - before

@@ -216,7 +216,7 @@ func (t *tx) begin() (c store.Cursor, err error) {
 		}
 		return err
 	})
-	b.Queue("SELECT pg_advisory_xact_lock($1, $2)", t.s.lock(), int32(t.shard)) //nolint:gosec // 0
+	b.Queue("SELECT pg_advisory_xact_lock($1, $2)", t.s.lock(), int32(t.shard))
 	// The row is read by a statement of its own: one that waited for a lock reads
 	// what was there before it waited.
 	b.Queue(t.s.sql("SELECT FROM tidegate_store.cursor WHERE shard=$1 FOR UPDATE"), int64(t.shard))

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/store/pgstore"
 	"github.com/tidegate/tidegate/test/services"
@@ -155,6 +157,27 @@ func TestReadersDoNotWait(t *testing.T) {
 	}
 	if c, err := r.Cursor(t.Context(), 0); err != nil || c.Frames != 2 {
 		t.Errorf("cursor %+v, %v", c, err)
+	}
+}
+
+// TestReadersAreBounded has a statement that would wait for ever.
+func TestReadersAreBounded(t *testing.T) {
+	url := services.SharedPostgres(t).NewDatabase(t)
+	mark(t, open(t, url), 1)
+	o := options(url)
+	o.ReadOnly, o.Postgres.StatementTimeout = true, 200*time.Millisecond
+	r, err := pgstore.Open(t.Context(), o)
+	closing(t, r, err)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), "BEGIN; LOCK TABLE tidegate_store.trial"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Trial(context.WithoutCancel(t.Context()), "T"); postgres.Code(err) != postgres.CodeQueryCanceled {
+		t.Errorf("Trial returned %v", err)
 	}
 }
 

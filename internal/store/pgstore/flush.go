@@ -143,7 +143,7 @@ func actorColumn(a epro.Actor, patient string) []byte {
 
 func sec(t time.Time) int64 { return t.Unix() }
 
-func ns(t time.Time) int32 { return int32(t.Nanosecond()) } //nolint:gosec // below 10⁹
+func ns(t time.Time) int32 { return int32(t.Nanosecond()) } // below 10⁹
 
 const insertReports = `INSERT INTO tidegate_store.report(row, tk, sk, id, completed, received, committed, completed_ns, received_ns, version,
 	completed_off, disposition, reasons, actor_type, score, clock_apart, erased, meaning, site, instrument, comments, actor, device)
@@ -160,7 +160,7 @@ func (t *tx) queueReports(b *pgx.Batch) {
 			return column(t.reports, func(r *reportRow) bool { return get(&r.Report) })
 		}
 		small := func(get func(*reportRow) int64) []int16 {
-			return column(t.reports, func(r *reportRow) int16 { return int16(get(r)) }) //nolint:gosec // codes, sets of few bits, minutes of a day
+			return column(t.reports, func(r *reportRow) int16 { return int16(get(r)) }) // codes, sets of few bits, minutes of a day
 		}
 		big := func(get func(*reportRow) int64) []int64 { return column(t.reports, get) }
 		b.Queue(t.s.sql(insertReports),
@@ -168,14 +168,14 @@ func (t *tx) queueReports(b *pgx.Batch) {
 			column(t.reports, func(r *reportRow) pgtype.UUID { return uuid(r.ReportID) }),
 			big(func(r *reportRow) int64 { return sec(r.CompletedAt) }), big(func(r *reportRow) int64 { return sec(r.ReceivedAt) }), big(func(r *reportRow) int64 { return r.CommittedAt.UnixNano() }),
 			column(t.reports, func(r *reportRow) int32 { return ns(r.CompletedAt) }), column(t.reports, func(r *reportRow) int32 { return ns(r.ReceivedAt) }),
-			column(t.reports, func(r *reportRow) int32 { return int32(r.Version) }), //nolint:gosec // counts contents under one id
+			column(t.reports, func(r *reportRow) int32 { return int32(r.Version) }), // counts contents under one id
 			small(func(r *reportRow) int64 { return store.OffsetMinutes(r.CompletedAt) }), small(func(r *reportRow) int64 { return r.disposition }),
 			small(func(r *reportRow) int64 { return r.reasons }), small(func(r *reportRow) int64 { return int64(r.Actor.Type) }),
 			column(t.reports, func(r *reportRow) pgtype.Int2 {
 				if r.Score == nil {
 					return pgtype.Int2{}
 				}
-				return pgtype.Int2{Int16: int16(*r.Score), Valid: true} //nolint:gosec // 0 to 10
+				return pgtype.Int2{Int16: int16(*r.Score), Valid: true} // 0 to 10
 			}),
 			flag(func(r *store.Report) bool { return r.ClockApart }), flag(func(r *store.Report) bool { return r.Erased }),
 			column(t.reports, func(r *reportRow) []byte { return r.Meaning[:] }),
@@ -200,7 +200,7 @@ func (t *tx) queueReports(b *pgx.Batch) {
 			column(list, func(d *duplicateRow) int64 { return sec(d.OccurredAt) }), column(list, func(d *duplicateRow) int64 { return sec(d.ReceivedAt) }),
 			column(list, func(d *duplicateRow) int64 { return d.CommittedAt.UnixNano() }),
 			column(list, func(d *duplicateRow) int32 { return ns(d.OccurredAt) }), column(list, func(d *duplicateRow) int32 { return ns(d.ReceivedAt) }),
-			column(list, func(d *duplicateRow) int16 { return int16(store.OffsetMinutes(d.OccurredAt)) }), column(list, func(d *duplicateRow) int16 { return int16(d.Actor.Type) }), //nolint:gosec // minutes of a day, a code
+			column(list, func(d *duplicateRow) int16 { return int16(store.OffsetMinutes(d.OccurredAt)) }), column(list, func(d *duplicateRow) int16 { return int16(d.Actor.Type) }), // minutes of a day, a code
 			column(list, func(d *duplicateRow) []byte { return actorColumn(d.Actor, d.PatientID) }), column(list, func(d *duplicateRow) []byte { return rawOrNull(d.Actor.Device) }))
 		t.duplicates = nil
 	}
@@ -237,7 +237,7 @@ func (t *tx) queueFacts(b *pgx.Batch) {
 			}),
 			column(list, func(f *store.FactRow) int32 { return ns(f.OccurredAt) }), column(list, func(f *store.FactRow) int32 { return ns(f.ReceivedAt) }),
 			column(list, func(f *store.FactRow) int32 { return int32(f.Kind.Version) }),
-			column(list, func(f *store.FactRow) int16 { return int16(store.OffsetMinutes(f.OccurredAt)) }), column(list, func(f *store.FactRow) int16 { return int16(f.Actor.Type) }), //nolint:gosec // minutes of a day, a code
+			column(list, func(f *store.FactRow) int16 { return int16(store.OffsetMinutes(f.OccurredAt)) }), column(list, func(f *store.FactRow) int16 { return int16(f.Actor.Type) }), // minutes of a day, a code
 			column(list, func(f *store.FactRow) bool { return f.Applied }),
 			text(func(f *store.FactRow) string { return f.Kind.Name }), text(func(f *store.FactRow) string { return f.TrialID }), text(func(f *store.FactRow) string { return f.Subject }),
 			text(func(f *store.FactRow) string { return f.Actor.ID }), text(func(f *store.FactRow) string { return f.Actor.Device }),

@@ -62,7 +62,7 @@ type Store struct {
 	reads  *pgxpool.Pool
 	log    *slog.Logger
 
-	closing context.Context //nolint:containedctx // ends with Close, whatever the contexts of calls under way
+	closing context.Context // ends with Close, whatever the contexts of calls under way
 	stop    context.CancelFunc
 
 	mu     sync.Mutex // guards what follows; held during Apply

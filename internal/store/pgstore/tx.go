@@ -20,7 +20,7 @@ import (
 // way to the server each. Rare changes of rows that are already there (a
 // resolution, an erasure) first send what has gathered.
 type tx struct {
-	ctx   context.Context //nolint:containedctx // of the Apply that the Tx belongs to
+	ctx   context.Context // of the Apply that the Tx belongs to
 	s     *Store
 	conn  *pgx.Conn
 	shard uint32
