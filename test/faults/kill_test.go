@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,11 +20,13 @@ func TestPostgresIsKilled(t *testing.T) {
 	w := newWorld(t, pg, options{})
 	w.warm(16)
 	for range rounds {
+		killed := time.Now()
 		pg.Kill()
 		time.Sleep(time.Second)
 		pg.Start()
+		back := time.Since(killed)
 		w.flows("after PostgreSQL is back")
-		w.figures("PostgreSQL killed, back after 1 s")
+		w.figures(fmt.Sprintf("PostgreSQL killed, serving again after %s", back.Round(10*time.Millisecond)))
 		w.clean(false)
 	}
 	w.end()
