@@ -51,6 +51,12 @@ func NewChecker(shard uint32, after journal.Position, find func(epro.Digest, jou
 	return &Checker{shard: shard, last: after, runs: map[journal.Run]head{}, newer: map[[16]byte]struct{}{}, find: find}
 }
 
+// begin tells the checker the frame before the first that it will check.
+func (c *Checker) begin(last *journal.Header, hash epro.Digest) {
+	c.runs[last.Run] = head{last.N, hash, last.Time}
+	c.newer[[16]byte(hash[:16])] = struct{}{}
+}
+
 // FindIn is a find for [NewChecker] that reads a journal backwards.
 func FindIn(ctx context.Context, j interface {
 	Read(ctx context.Context, shard uint32, after journal.Position, limit int) ([]journal.Record, error)

@@ -102,6 +102,7 @@ func (s *session) compare(ctx context.Context) error {
 			return fmt.Errorf("%w: its last frame, at position %d, cannot be read (%w): audit it with `tidegate verify`, or begin another copy", ErrOther, end.Position, err)
 		}
 		s.hash, committed = h.Hash(), h.CommittedAt()
+		s.checker.begin(&h, s.hash)
 		if last.Position < end.Position {
 			return fmt.Errorf("%w: it ends at position %d and the source at %d, so the source was set back, or it is another journal: keep the copy, it may be all that is left of the reports in between, and find out before you begin another", ErrAhead, end.Position, last.Position)
 		}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/journal/journaltest"
 	"github.com/tidegate/tidegate/internal/journal/memjournal"
@@ -134,6 +135,7 @@ func TestRefuses(t *testing.T) {
 	forked := append(append([]journal.Sealed{}, chain[:4]...), journaltest.Chain(1, 2)...)
 	foreign := journaltest.Frame(journaltest.NewRun(), 0, &other[2], 1) // cites what is not here
 	skipped := append(append([]journal.Sealed{}, chain[:3]...), chain[4])
+	mixed := []journal.Sealed{chain[0], chain[1], other[0]}
 	damaged := append([]byte{}, chain[5].Bytes...)
 	damaged[len(damaged)-3] ^= 1
 	badFrame := func(position journal.Position, part string) func(error) bool {
@@ -160,11 +162,21 @@ func TestRefuses(t *testing.T) {
 		{"a changed body", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, damaged) }, badFrame(6, "does not fit its digest"), 5},
 		{"no frame at all", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, []byte("TGF1")) }, badFrame(6, "position 6"), 5},
 		{"a frame twice", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, chain[4].Bytes) }, either(badFrame(6, "comes after frame 4"), badFrame(6, "twice")), 5},
+		{"a frame twice, and its run goes on", append(mixed[:3:3], chain[2:4]...), mixed, func(src, _ *memjournal.Journal) {
+			src.Replace(0, 4, chain[1].Bytes)
+			src.Replace(0, 5, chain[2].Bytes)
+		}, badFrame(4, "twice"), 3},
+		{"a frame that cites another", chain, nil, func(src, _ *memjournal.Journal) {
+			src.Replace(0, 6, journaltest.Frame(chain[0].Header.Run, 5, &other[0], 1).Bytes)
+		}, badFrame(6, "does not cite the frame before it"), 5},
+		{"a frame from before the one before it", chain[:5], chain[:3], func(src, _ *memjournal.Journal) {
+			src.Replace(0, 5, older(t, &chain[3]).Bytes)
+		}, badFrame(5, "older"), 4},
 		{"a frame is missing", chain, nil, func(src, _ *memjournal.Journal) { src.Replace(0, 6, nil) }, badFrame(6, "position 6"), 5},
 		{"the frame at the copy's end is damaged in the source", chain, chain[:6], func(src, _ *memjournal.Journal) { src.Replace(0, 6, []byte("x")) }, badFrame(6, "position 6"), 6},
 		{"a run that cites nothing here", append(append([]journal.Sealed{}, chain[:2]...), foreign), nil, nil, badFrame(3, "cites a frame that is not in this shard"), 2},
 		{"a gap in a run", skipped[:3], nil, func(src, _ *memjournal.Journal) { src.Replace(0, 3, chain[4].Bytes) }, either(badFrame(3, "frame 4 of run"), isFork), 2},
-		{"a gap in a run behind what is there", chain[:5], chain[:2], func(src, _ *memjournal.Journal) { src.Replace(0, 3, chain[4].Bytes) }, isFork, 2},
+		{"a gap in a run behind what is there", chain[:5], chain[:2], func(src, _ *memjournal.Journal) { src.Replace(0, 3, chain[4].Bytes) }, badFrame(3, "frame 4 of run"), 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			src, dst := mem(t), mem(t)
@@ -190,22 +202,53 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// older is the frame after prev, with a time before it.
+func older(t *testing.T, prev *journal.Sealed) journal.Sealed {
+	e, leaf := journaltest.Entry(0, journaltest.Body(0))
+	h := journal.Header{Run: prev.Header.Run, N: prev.Header.N + 1, Prev: prev.Hash, Time: prev.Header.Time - 1}
+	f, err := journal.Seal(h, []journal.Entry{e}, []epro.Digest{leaf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// hasty is a source that lets go of who waits as soon as a millisecond is over.
+type hasty struct{ ship.Source }
+
+func (h hasty) Wait(ctx context.Context, shard uint32, after journal.Position) error {
+	limited, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	if err := h.Source.Wait(limited, shard, after); ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
 // TestSomebodyElseWrites: a copy that changes under the shipper is told, though
 // nothing is to be copied.
 func TestSomebodyElseWrites(t *testing.T) {
-	src, dst := mem(t), mem(t)
-	journaltest.MustAppend(t, src, journaltest.Chain(3, 1)...)
-	o := between(src, dst)
-	o.Idle = time.Millisecond
-	s := ship.New(o)
-	done := make(chan error, 1)
-	go func() { done <- s.Run(t.Context()) }()
-	if err := dst.Wait(t.Context(), 0, 2); err != nil {
-		t.Fatal(err)
-	}
-	journaltest.MustAppend(t, dst, journaltest.Chain(1, 1)...)
-	if err := <-done; !errors.Is(err, ship.ErrOther) && !errors.Is(err, ship.ErrAhead) {
-		t.Errorf("got %v", err)
+	for _, early := range []bool{false, true} {
+		src, dst := mem(t), mem(t)
+		journaltest.MustAppend(t, src, journaltest.Chain(3, 1)...)
+		o := between(src, dst)
+		o.Idle = 100 * time.Millisecond
+		if open := o.OpenSource; early {
+			o.OpenSource = func(ctx context.Context) (ship.Source, error) {
+				s, err := open(ctx)
+				return hasty{s}, err
+			}
+		}
+		s := ship.New(o)
+		done := make(chan error, 1)
+		go func() { done <- s.Run(t.Context()) }()
+		if err := dst.Wait(t.Context(), 0, 2); err != nil {
+			t.Fatal(err)
+		}
+		journaltest.MustAppend(t, dst, journaltest.Chain(1, 1)...)
+		if err := <-done; !errors.Is(err, ship.ErrOther) && !errors.Is(err, ship.ErrAhead) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
