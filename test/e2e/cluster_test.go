@@ -88,15 +88,15 @@ func TestWhatClusterPrintsWorksAsPrinted(t *testing.T) {
 	onlyLong(t)
 	services.Missing(t)
 	// Not t.TempDir: PostgreSQL may have to run as another user, who cannot enter it.
-	dir, err := os.MkdirTemp("", "tidegate-cluster-") //nolint:usetesting // see above
+	temp, err := os.MkdirTemp("", "tidegate-cluster-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // likewise
+	t.Cleanup(func() { _ = os.RemoveAll(temp) })
+	if err := os.Chmod(temp, 0o711); err != nil { //nolint:gosec // likewise
 		t.Fatal(err)
 	}
-	dir, port := filepath.Join(dir, "cluster"), services.FreePort(t)
+	dir, port := filepath.Join(temp, "cluster"), services.FreePort(t)
 	c := startDemoCluster(t, dir, port)
 	commands := printed(c.output())
 	find := func(what string) string {
