@@ -200,8 +200,7 @@ func follow(ctx context.Context, tx pgx.Tx, shard uint32, frames []journal.Seale
 	for i := range frames {
 		h := &frames[i].Header
 		key, ok := there[h.Prev]
-		switch {
-		case h.N > 0 && key != string(runAndNumber(h.Run, h.N-1)), h.N == 0 && !h.Prev.IsZero() && !ok:
+		if h.N > 0 && key != string(runAndNumber(h.Run, h.N-1)) || h.N == 0 && !h.Prev.IsZero() && !ok {
 			return fmt.Errorf("%w: frame %d of run %s cites a frame that is not there as it says", journal.ErrFork, h.N, h.Run)
 		}
 		there[frames[i].Hash] = string(runAndNumber(h.Run, h.N))

@@ -95,7 +95,7 @@ func TestClassFollowsTheSettings(t *testing.T) {
 	j := open(t, options(url))
 	run, n := journaltest.NewRun(), uint64(0)
 	var last journal.Sealed
-	append := func() journal.Class {
+	put := func() journal.Class {
 		t.Helper()
 		last = journaltest.Frame(run, n, &last, 1)
 		n++
@@ -107,16 +107,16 @@ func TestClassFollowsTheSettings(t *testing.T) {
 	}
 	becomes := func(want journal.Class) {
 		t.Helper()
-		until(t, "class "+want.String(), func() bool { return append() == want })
+		until(t, "class "+want.String(), func() bool { return put() == want })
 		if got := open(t, options(url)).Properties().Class; got != want {
 			t.Errorf("opened anew it promises %v, want %v", got, want)
 		}
 	}
-	if got := append(); got != journal.ClassLocalFsync || j.Properties().Class != got {
+	if got := put(); got != journal.ClassLocalFsync || j.Properties().Class != got {
 		t.Errorf("alone: %v, promised %v", got, j.Properties().Class)
 	}
 	primary.Standby(t)
-	if got := append(); got != journal.ClassLocalFsync {
+	if got := put(); got != journal.ClassLocalFsync {
 		t.Errorf("a moment after the standby was named: %v; the server may not wait for it yet", got)
 	}
 	becomes(journal.ClassSyncReplica)
