@@ -29,7 +29,7 @@ type frameCopy struct {
 	copied  uint64
 }
 
-// window is how many frames are read at once.
+// Bounds of what is read at once.
 const (
 	windowFrames = 256
 	windowBytes  = 8 << 20 // aimed at

@@ -219,6 +219,14 @@ type lent struct{ journal.Journal }
 // Close leaves it open.
 func (lent) Close() error { return nil }
 
+// sameDisk says what is unwise about a copy beside the journal; "" for nothing.
+func sameDisk(to, dir string) string {
+	if postgres.IsURL(to) || !receipt.SameFilesystem(filepath.Dir(to), dir) {
+		return ""
+	}
+	return "the copy " + to + " lies on the same file system as the data folder: one lost disk takes both"
+}
+
 // prepareCopies makes the shippers of the configured copies of the node's own
 // journal, and shows them in the metrics.
 func (n *node) prepareCopies(metrics prometheus.Registerer) error {
@@ -227,6 +235,9 @@ func (n *node) prepareCopies(metrics prometheus.Registerer) error {
 	}
 	source := func(context.Context) (ship.Source, error) { return lent{n.journal}, nil }
 	for _, to := range n.cfg.Ship.To {
+		if w := sameDisk(to, n.dir); w != "" {
+			n.log.Warn("an unwise setting", "warning", "ship.to: "+w)
+		}
 		n.shipments = append(n.shipments, shipTo(to, n.cfg.Postgres, n.keys.RootPublic(), n.keys.Certificates(), source, false, nil, n.log))
 	}
 	return metrics.Register(shipCollector{n})

@@ -73,6 +73,9 @@ func (c shipCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
+	if w := sameDisk(c.To, c.Data); w != "" && !cfg.inPostgres() {
+		con.note("%s", w)
+	}
 	level := "info"
 	if c.Once {
 		level = "warn"
