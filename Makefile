@@ -104,7 +104,7 @@ fuzz: go ## run every fuzz target for FUZZTIME (default 20s) each
 	@GO='$(GO)' TAGS='$(TAGS)' sh tools/fuzz.sh '$(FUZZTIME)'
 
 .PHONY: generate
-generate: go ## run the go:generate lines (their output is kept in the repository)
+generate: go ## run the go:generate lines (their output is kept in the repository; needs protoc)
 	$(GO) generate ./...
 
 .PHONY: clean

@@ -89,7 +89,8 @@ func NewClient(o ClientOptions) (*Client, error) {
 		zrpc.WithDialOption(grpc.WithDefaultServiceConfig(serviceConfig)),
 		zrpc.WithDialOption(grpc.WithDisableServiceConfig()),
 		zrpc.WithDialOption(grpc.WithUnaryInterceptor(c.unary)), // outside go-zero's
-		zrpc.WithDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true})),
+		// An instance that stands still is left after 15 s; until then the balancer sends it little.
+		zrpc.WithDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true})),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("client of the Trial service: %w", err)

@@ -64,7 +64,7 @@ func NewServer(o Options) (*Server, error) {
 		grpc.MaxConcurrentStreams(streamsEach), grpc.ConnectionTimeout(5 * time.Second),
 		// A peer that is gone is noticed; one that pings more often than this is cut off.
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 5 * time.Minute, Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if o.Settings.TLS.On() {
 		files := tlsFiles(o.Settings.TLS)
