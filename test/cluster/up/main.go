@@ -21,9 +21,12 @@ import (
 	"github.com/tidegate/tidegate/test/services/run"
 )
 
+// defaultDir is beside the folder of `make run`.
+var defaultDir = filepath.Join("data", "cluster")
+
 func main() {
 	var u up
-	flag.StringVar(&u.dir, "data", filepath.Join("data", "cluster"), "folder, kept: run it again and it goes on where it was")
+	flag.StringVar(&u.dir, "data", defaultDir, "folder, kept: run it again and it goes on where it was")
 	flag.IntVar(&u.port, "port", 8080, "port of the first gateway; the others lie within 50 above it")
 	flag.IntVar(&u.participants, "participants", 10_000, "participants of the demo registry")
 	flag.StringVar(&u.binary, "tidegate", filepath.Join("bin", "tidegate"), "the binary to run")
@@ -54,9 +57,7 @@ func (u *up) run(ctx context.Context) (err error) {
 	if u.binary, err = filepath.Abs(u.binary); err != nil {
 		return err
 	}
-	// PostgreSQL passes through as another user when we are root; what is secret
-	// lies in files and folders of its own.
-	if err := os.MkdirAll(u.dir, 0o711); err != nil { //nolint:gosec // see above
+	if err := u.makeDir(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, u.stop()) }()
@@ -80,6 +81,21 @@ func (u *up) run(ctx context.Context) (err error) {
 			u.restart()
 		}
 	}
+}
+
+// makeDir makes the folder. PostgreSQL passes through as another user when we are
+// root; what is secret lies in files and folders of its own, which nobody else
+// may read.
+func (u *up) makeDir() error {
+	if err := os.MkdirAll(u.dir, 0o711); err != nil { //nolint:gosec // see above
+		return err
+	}
+	parent := filepath.Dir(u.dir)
+	info, err := os.Stat(parent)
+	if err != nil || os.Geteuid() != 0 || filepath.Base(parent) != filepath.Dir(defaultDir) {
+		return err
+	}
+	return os.Chmod(parent, info.Mode().Perm()|0o011) // it may be of `make run`, for us alone
 }
 
 // say prints what is being done, with how long the last step took.
