@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -194,7 +195,7 @@ func (s *Store) endHolder(ctx context.Context, conn *pgxpool.Conn, shard uint32)
 		AND l.classid=$1::bigint::oid AND l.objid=$2::bigint::oid AND l.objsubid=2 AND a.xact_start < clock_timestamp()-make_interval(secs=>$3)`,
 		int64(s.lock()), int64(shard), longestApply.Seconds()).Scan(&ended)
 	if err == nil && ended > 0 {
-		s.log.WarnContext(ctx, "ended the transaction of another projector that did not go on", "shard", shard)
+		s.log.WarnContext(ctx, "ended the transaction of another projector that did not go on", slog.Uint64("shard", uint64(shard)))
 	}
 	return err
 }

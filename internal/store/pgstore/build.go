@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tidegate/tidegate/internal/postgres"
@@ -59,7 +61,7 @@ func build(ctx context.Context, o Options, fill func(store.Store) error) (err er
 		}
 		if err == nil {
 			// Plans of the first readers would otherwise be made for empty tables.
-			err = s.analyze(ctx)
+			err = analyze(ctx, conn, schemaBuilding)
 		}
 		if err = errors.Join(err, s.Close()); err == nil {
 			err = swap(ctx, conn, made)
@@ -71,28 +73,24 @@ func build(ctx context.Context, o Options, fill func(store.Store) error) (err er
 			return errors.Join(err, dropSchemas(ctx, conn, schemaBuilding))
 		}
 		if err := dropSchemas(ctx, conn, schemaOld); err != nil {
-			s.log.WarnContext(ctx, "the old tables are still there; they go with the next start of a projector", "error", err)
+			s.log.WarnContext(ctx, "the old tables are still there, they go with the next start of a projector", slog.Any("error", err))
 		}
 		return nil
 	})
 }
 
 // analyze makes the statistics that plans are made from.
-func (s *Store) analyze(ctx context.Context) error {
-	return s.eachTable(ctx, func(table string) error {
-		_, err := s.writes.Exec(ctx, "ANALYZE "+pgx.Identifier{s.schema, table}.Sanitize())
-		return err
-	})
-}
-
-func (s *Store) eachTable(ctx context.Context, fn func(table string) error) error {
-	tables, err := tablesOf(ctx, s.writes, s.schema)
+func analyze(ctx context.Context, conn *pgxpool.Conn, schema string) error {
+	tables, err := tablesOf(ctx, conn, schema)
 	for _, table := range tables {
-		err = errors.Join(err, fn(table))
+		if err == nil {
+			_, err = conn.Exec(ctx, "ANALYZE "+pgx.Identifier{schema, table}.Sanitize())
+		}
 	}
 	return err
 }
 
+// tablesOf are the tables of a schema; layout comes first.
 func tablesOf(ctx context.Context, q querier, schema string) (list []string, err error) {
 	err = each(ctx, q, "SELECT relname::text FROM pg_class WHERE relnamespace=to_regnamespace($1) AND relkind='r' ORDER BY relname<>'layout', relname", []any{schema}, func(scan func(...any) error) error {
 		list = append(list, "")
@@ -189,6 +187,10 @@ func alone(ctx context.Context, o Options, fn func(*pgxpool.Conn) error) error {
 		return err
 	}
 	defer conn.Release()
+	// The session says nothing for as long as a build fills, and must stay.
+	if _, err := conn.Exec(ctx, "SELECT set_config(name, '0', false) FROM pg_settings WHERE name='idle_session_timeout'"); err != nil {
+		return err
+	}
 	var got bool
 	if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(buildLock)).Scan(&got); err != nil {
 		return err
@@ -205,7 +207,8 @@ func alone(ctx context.Context, o Options, fn func(*pgxpool.Conn) error) error {
 	return fn(conn)
 }
 
-// clearAway drops what an interrupted build left, unless one is under way.
+// clearAway drops what an interrupted build left, unless one is under way. It
+// does not wait for long for those who still read it.
 func clearAway(ctx context.Context, pool *pgxpool.Pool) error {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -222,14 +225,17 @@ func clearAway(ctx context.Context, pool *pgxpool.Pool) error {
 	defer func() {
 		_, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(buildLock))
 	}()
-	return dropSchemas(ctx, conn, schemaBuilding, schemaOld)
+	return transaction(ctx, conn, func(t pgx.Tx) error { return dropSchemas(ctx, t, schemaBuilding, schemaOld) })
 }
 
 // dropSchemas drops schemas of this package. It waits for whoever still reads
 // their tables.
-func dropSchemas(ctx context.Context, conn *pgxpool.Conn, names ...string) error {
+func dropSchemas(ctx context.Context, q interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}, names ...string,
+) error {
 	for _, name := range names {
-		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
+		if _, err := q.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{name}.Sanitize()+" CASCADE"); err != nil {
 			return err
 		}
 	}

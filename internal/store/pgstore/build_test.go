@@ -319,3 +319,27 @@ func TestKilledBuilds(t *testing.T) {
 		})
 	}
 }
+
+// TestLeftoversHoldNobodyUp has old tables that somebody still reads when a
+// projector starts.
+func TestLeftoversHoldNobodyUp(t *testing.T) {
+	defer pgstore.SetBounds(200*time.Millisecond, time.Minute, time.Minute)()
+	pg := services.SharedPostgres(t)
+	url := pg.NewDatabase(t)
+	pg.Exec(database(t, url), "CREATE SCHEMA tidegate_store_old", "CREATE TABLE tidegate_store_old.layout()")
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), "BEGIN; SELECT FROM tidegate_store_old.layout"); err != nil {
+		t.Fatal(err)
+	}
+	mark(t, open(t, url), 1)
+	wantSchemas(t, pg, url, "tidegate_store tidegate_store_old")
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	wantFrames(t, open(t, url), 1)
+	wantSchemas(t, pg, url, "tidegate_store")
+}

@@ -241,7 +241,7 @@ func (t *tx) PutStaff(s store.Staff) error {
 func (t *tx) Command(id epro.UUID) (store.FactRow, error) {
 	f, asked := t.commands[id]
 	if !asked {
-		if err := t.askCommands([]epro.UUID{id}); err != nil {
+		if err := t.ask(nil, nil, []epro.UUID{id}); err != nil {
 			return store.FactRow{}, err
 		}
 		f = t.commands[id]

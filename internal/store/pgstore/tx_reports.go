@@ -34,13 +34,7 @@ func (t *tx) Prefetch(keys []store.Key) error {
 			people = append(people, p)
 		}
 	}
-	if err := t.askTrialKeys(trials); err != nil {
-		return err
-	}
-	if err := t.askPeople(people); err != nil {
-		return err
-	}
-	if err := t.askCommands(commands); err != nil {
+	if err := t.ask(trials, people, commands); err != nil {
 		return err
 	}
 	var contents []contentID
@@ -61,18 +55,40 @@ func (t *tx) Prefetch(keys []store.Key) error {
 	return t.askContents(contents)
 }
 
-// askTrialKeys makes the keys of trials known, giving out what is missing.
-func (t *tx) askTrialKeys(trials []string) error {
-	if len(trials) == 0 {
+// ask makes trials' keys, participants and the first facts under ids known, in
+// one go. Trials and participants who are missing get keys and handles; the
+// trials of the participants must be known, or among those asked for.
+func (t *tx) ask(trials []string, people []personID, commands []epro.UUID) error {
+	b := &pgx.Batch{}
+	if len(trials) > 0 {
+		t.query(b, "SELECT tk, trial FROM tidegate_store.trial_key WHERE trial=ANY($1)", []any{raws(trials)}, func(scan func(...any) error) error {
+			var k int64
+			var trial string
+			err := scan(&k, into(&trial))
+			t.trialKeys[trial] = k
+			return err
+		})
+	}
+	found := make([]*person, len(people))
+	if len(people) > 0 {
+		t.query(b, `SELECT q.n, s.sk, `+enrollmentColumns+` FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS q(trial, patient, n)
+			JOIN tidegate_store.trial_key k ON k.trial=q.trial JOIN tidegate_store.subject s ON s.tk=k.tk AND s.patient=q.patient`, []any{
+			column(people, func(p *personID) []byte { return raw(p.trial) }), column(people, func(p *personID) []byte { return raw(p.patient) }),
+		}, func(scan func(...any) error) (err error) {
+			var n int64
+			p := &person{}
+			p.Known, err = scanEnrollment(&p.Enrollment, func(dest ...any) error { return scan(append([]any{&n, (*int64)(&p.Key)}, dest...)...) })
+			if err == nil {
+				found[n-1] = p
+			}
+			return err
+		})
+	}
+	t.queryCommands(b, commands)
+	if b.Len() == 0 {
 		return nil
 	}
-	if err := t.each("SELECT tk, trial FROM tidegate_store.trial_key WHERE trial=ANY($1)", []any{raws(trials)}, func(scan func(...any) error) error {
-		var k int64
-		var trial string
-		err := scan(&k, into(&trial))
-		t.trialKeys[trial] = k
-		return err
-	}); err != nil {
+	if err := t.send(b); err != nil {
 		return err
 	}
 	for _, trial := range trials {
@@ -82,7 +98,35 @@ func (t *tx) askTrialKeys(trials []string) error {
 			t.newKeys = append(t.newKeys, trial)
 		}
 	}
+	for i, id := range people {
+		t.meet(id, found[i])
+	}
 	return nil
+}
+
+// meet remembers a participant; nil for one who is not in the tables.
+func (t *tx) meet(id personID, p *person) {
+	if p == nil {
+		t.lastSubject++
+		p = &person{isNew: true, Subject: store.Subject{Key: store.SubjectKey(t.lastSubject)}}
+		t.newPeople = append(t.newPeople, p)
+	} else if e, ok := t.enrollments[p.Key]; ok { // changed under the handle alone
+		p.Known, p.Enrollment = true, e
+	}
+	p.trial, p.Enrollment.TrialID, p.Enrollment.PatientID = t.trialKeys[id.trial], id.trial, id.patient
+	t.people[id] = p
+}
+
+// query adds a question to a batch.
+func (t *tx) query(b *pgx.Batch, query string, args []any, fn func(scan func(...any) error) error) {
+	b.Queue(t.s.sql(query), args...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			if err := fn(rows.Scan); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
 }
 
 // trialKey is the short key of a trial's id, made when first met. Reports may
@@ -91,47 +135,10 @@ func (t *tx) trialKey(trial string) (int64, error) {
 	if k, ok := t.trialKeys[trial]; ok {
 		return k, nil
 	}
-	if err := t.askTrialKeys([]string{trial}); err != nil {
+	if err := t.ask([]string{trial}, nil, nil); err != nil {
 		return 0, err
 	}
 	return t.trialKeys[trial], nil
-}
-
-// askPeople makes participants known whose trials' keys are, giving out handles
-// of those who are missing.
-func (t *tx) askPeople(list []personID) error {
-	if len(list) == 0 {
-		return nil
-	}
-	found := make([]*person, len(list))
-	if err := t.each(`SELECT q.n, s.sk, `+enrollmentColumns+` FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS q(tk, patient, n)
-		JOIN tidegate_store.subject s ON s.tk=q.tk AND s.patient=q.patient`, []any{
-		column(list, func(p *personID) int64 { return t.trialKeys[p.trial] }), column(list, func(p *personID) []byte { return raw(p.patient) }),
-	}, func(scan func(...any) error) error {
-		var n int64
-		p := &person{}
-		known, err := scanEnrollment(&p.Enrollment, func(dest ...any) error { return scan(append([]any{&n, (*int64)(&p.Key)}, dest...)...) })
-		p.Known = known
-		if err == nil {
-			found[n-1] = p
-		}
-		return err
-	}); err != nil {
-		return err
-	}
-	for i, id := range list {
-		p := found[i]
-		if p == nil {
-			t.lastSubject++
-			p = &person{isNew: true, Subject: store.Subject{Key: store.SubjectKey(t.lastSubject)}}
-			t.newPeople = append(t.newPeople, p)
-		} else if e, ok := t.enrollments[p.Key]; ok { // changed under its handle alone
-			p.Known, p.Enrollment = true, e
-		}
-		p.trial, p.Enrollment.TrialID, p.Enrollment.PatientID = t.trialKeys[id.trial], id.trial, id.patient
-		t.people[id] = p
-	}
-	return nil
 }
 
 func (t *tx) Subject(trial, patient string) (store.Subject, error) {
@@ -139,10 +146,11 @@ func (t *tx) Subject(trial, patient string) (store.Subject, error) {
 	if p := t.people[id]; p != nil {
 		return p.Subject, nil
 	}
-	if _, err := t.trialKey(trial); err != nil {
-		return store.Subject{}, err
+	var trials []string
+	if _, known := t.trialKeys[trial]; !known {
+		trials = []string{trial}
 	}
-	if err := t.askPeople([]personID{id}); err != nil {
+	if err := t.ask(trials, []personID{id}, nil); err != nil {
 		return store.Subject{}, err
 	}
 	return t.people[id].Subject, nil
@@ -164,11 +172,8 @@ func (t *tx) PutEnrollment(key store.SubjectKey, e store.Enrollment) error {
 	return nil
 }
 
-// askCommands makes the first facts under ids known.
-func (t *tx) askCommands(ids []epro.UUID) error {
-	if len(ids) == 0 {
-		return nil
-	}
+// queryCommands asks for the first facts under ids.
+func (t *tx) queryCommands(b *pgx.Batch, ids []epro.UUID) {
 	list := make([]pgtype.UUID, 0, len(ids))
 	for _, id := range ids {
 		if _, known := t.commands[id]; !known {
@@ -176,7 +181,10 @@ func (t *tx) askCommands(ids []epro.UUID) error {
 			list = append(list, uuid(id))
 		}
 	}
-	return t.each("SELECT "+factColumns+" FROM unnest($1::uuid[]) AS q(id) JOIN tidegate_store.fact f ON f.id=q.id", []any{list}, func(scan func(...any) error) error {
+	if len(list) == 0 {
+		return
+	}
+	t.query(b, "SELECT "+factColumns+" FROM unnest($1::uuid[]) AS q(id) JOIN tidegate_store.fact f ON f.id=q.id", []any{list}, func(scan func(...any) error) error {
 		f := &store.FactRow{}
 		if err := scanFact(f, scan); err != nil {
 			return err
