@@ -57,6 +57,9 @@ func (u *up) run(ctx context.Context) (err error) {
 	if u.binary, err = filepath.Abs(u.binary); err != nil {
 		return err
 	}
+	if _, err := run.PostgresBinaries(); err != nil {
+		return fmt.Errorf("%w; `make run` needs no PostgreSQL", err)
+	}
 	if err := u.makeDir(); err != nil {
 		return err
 	}
@@ -128,9 +131,6 @@ func (u *up) startPostgres(ctx context.Context) error {
 	}
 	say("PostgreSQL on 127.0.0.1:%d, its synchronous standby on %d", u.port+30, u.port+31)
 	u.postgres, err = run.NewPostgres(run.PostgresConfig{Dir: filepath.Join(u.dir, "postgres"), Port: u.port + 30, Password: password})
-	if run.Missing(err) {
-		return fmt.Errorf("%w; `make run` needs no PostgreSQL", err)
-	}
 	if err != nil {
 		return err
 	}
