@@ -122,6 +122,7 @@ func tellCertificate(ctx context.Context, p *process) (func(context.Context) err
 	if err != nil {
 		return nil, err
 	}
+	p.intake = nil // nothing more comes of it
 	return nil, stop(ctx)
 }
 

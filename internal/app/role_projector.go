@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/internal/elect"
 	"github.com/tidegate/tidegate/internal/gateway"
+	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/store"
@@ -86,6 +87,7 @@ func (l *leader) active(ctx context.Context) error {
 	stop := l.copiesInBackground()
 	defer func() { stop() }()
 	defer l.set(gateway.State{OK: true, State: "standby", Note: "another projector is active, or none is chosen yet"})
+	told, last := false, "" // one line for each kind of trouble
 	for {
 		err := l.project(ctx)
 		switch {
@@ -96,10 +98,26 @@ func (l *leader) active(ctx context.Context) error {
 			stop()
 			l.standAside(ctx)
 			stop = l.copiesInBackground()
-		default:
+		case mustStop(err):
 			return err
+		default: // a database that is away for a moment is no reason to stop
+			l.set(gateway.State{State: "waiting", Since: time.Now(), Note: err.Error()})
+			if kind := reasonKind(err); !told || kind != last {
+				l.log.Warn("cannot project, it is tried again", "error", err)
+				told, last = true, kind
+			}
+			rest(ctx, overtakenPause)
 		}
 	}
+}
+
+// mustStop says whether an operator, or another version of this program, has to
+// do something before it can go on.
+func mustStop(err error) bool {
+	var stop *projector.StopError
+	var below *receipt.BelowAnchorError
+	return errors.As(err, &stop) || errors.As(err, &below) || errors.Is(err, errOtherTables) || errors.Is(err, receipt.ErrCheckpoint) ||
+		errors.Is(err, store.ErrLayout) || errors.Is(err, journal.ErrClosed) || hopelessDatabase(err)
 }
 
 // standAside waits until whoever moved the cursor has left frames lying.
