@@ -98,11 +98,12 @@ func (k *Keys) Usable(certs []receipt.Certificate) error {
 // many signing keys.
 const maxBundleFiles = 2 * maxTokenKeys
 
-// InstallKeys copies issued keys, a folder of them or what [PackKeys] made of it, to the folder to, for this user alone, whoever
-// owns them where they are mounted (secrets of a container engine belong to
-// root, or are links). Keys of the same name that are there already are
-// replaced if they are older; any others are not touched. changed says whether
-// anything was written. The caller holds the lock of the data folder.
+// InstallKeys copies issued keys, a folder of them or what [Keys.Pack] made of
+// it, to the folder to, for this user alone, whoever owns them where they are
+// mounted (secrets of a container engine belong to root, or are links). Keys of
+// the same name that are there already are replaced if they are older; any
+// others are not touched. changed says whether anything was written. The caller
+// holds the lock of the data folder.
 func InstallKeys(from, to string) (k *Keys, changed bool, err error) {
 	from, to = filepath.Clean(from), filepath.Clean(to)
 	fail := func(err error) (*Keys, bool, error) {
