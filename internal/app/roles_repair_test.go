@@ -15,6 +15,7 @@ import (
 // A journal that lost its tail is noticed by the projector, and by gateways that
 // are told of the anchor; an operator makes the tables again and opens an era.
 func TestEraOnPostgres(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	anchor := filepath.Join(t.TempDir(), "anchor.txt")
 	c := newCluster(t, pg, fmt.Sprintf("anchors: [%q]\n", anchor))
@@ -68,6 +69,7 @@ const stateActive = "active"
 // Keys of processes are issued and retired from the root folder; an auditor
 // needs the public ones alone.
 func TestKeysOnPostgres(t *testing.T) {
+	t.Parallel()
 	pg := services.SharedPostgres(t)
 	c := newCluster(t, pg, "")
 	c.migrate()
@@ -121,6 +123,7 @@ func signingKey(t *testing.T, list, name string) (id string) {
 
 // A role stops in time also while its database hangs.
 func TestStopWhileFrozen(t *testing.T) {
+	t.Parallel()
 	pg := services.Postgres(t, services.PGOptions{})
 	c := newCluster(t, pg, "")
 	c.migrate()
@@ -148,7 +151,7 @@ func TestStopWhileFrozen(t *testing.T) {
 			t.Logf("%s: %v after %v", r.name, r.cmd.ProcessState, time.Since(start))
 		case <-time.After(12 * time.Second):
 		}
-		if took := time.Since(start); took > 10500*time.Millisecond {
+		if took := time.Since(start); took > 11*time.Second {
 			t.Errorf("%s took %v to stop", r.name, took)
 		}
 	}

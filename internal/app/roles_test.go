@@ -219,6 +219,7 @@ func (r *roleProcess) status() (s roleStatus) {
 
 // Roles start in any order, before the database is set up, and work together.
 func TestRolesTogether(t *testing.T) {
+	t.Parallel()
 	pg := services.SharedPostgres(t)
 	etcd := services.Etcd(t)
 	c := newCluster(t, pg, fmt.Sprintf("etcd:\n  endpoints: [%q]\n  key: %q\n  election: %q\n", etcd.Endpoint(), t.Name()+"/trial.rpc", t.Name()+"/projector"))
