@@ -148,14 +148,8 @@ func serveRole(ctx context.Context, con *console, cfg Config, r roleAlone, trial
 	}
 	p := &process{node: &node{folder: f, cfg: cfg, failed: make(chan error, 1)}, role: r.name, version: con.version, trial: trial}
 	p.wait("starting")
-	if len(cfg.Anchors) > 0 || r.name == roleProjector { // the default one is beside the folder of whoever writes it
-		var warnings []string
-		if p.anchors, warnings, err = anchorsOf(cfg, f.dir, f.keys.Fingerprint()); err != nil {
-			return errors.Join(err, admin.Close(), f.close())
-		}
-		for _, w := range warnings {
-			log.Warn("an unwise setting", "warning", w)
-		}
+	if err := p.findAnchors(); err != nil {
+		return errors.Join(err, admin.Close(), f.close())
 	}
 	p.site = newSite(p)
 	return p.run(ctx, r, admin)
@@ -196,6 +190,26 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 		p.log.Info("stopped cleanly")
 	}
 	return err
+}
+
+// findAnchors finds those that the projector writes, and that gateways compare
+// the journal with. The default one is beside the folder of whoever writes it.
+func (p *process) findAnchors() error {
+	writes := p.role == roleProjector
+	if !writes && (p.role != roleGateway || len(p.cfg.Anchors) == 0) {
+		return nil
+	}
+	anchors, warnings, err := anchorsOf(p.cfg, p.dir, p.keys.Fingerprint())
+	if err != nil {
+		return err
+	}
+	p.anchors = anchors
+	for _, w := range warnings {
+		if writes {
+			p.log.Warn("an unwise setting", "warning", w)
+		}
+	}
+	return nil
 }
 
 // wait notes why the process is not ready.
