@@ -65,7 +65,8 @@ func (c *candidate) lost(ctx context.Context, err error) {
 	s.Elected, s.Err = false, err
 	c.tell(s)
 	if c.work == nil && time.Since(c.away) >= c.o.Patience {
-		c.begin(ctx, "leads without etcd, which has been away for too long")
+		c.log.WarnContext(ctx, "leads without etcd, which has been away for too long", slog.String("name", c.o.Name))
+		c.begin(ctx)
 	}
 }
 
@@ -97,8 +98,7 @@ func (c *candidate) ended() chan error {
 }
 
 // begin runs lead.
-func (c *candidate) begin(ctx context.Context, why string) {
-	c.log.InfoContext(ctx, why, slog.String("name", c.o.Name))
+func (c *candidate) begin(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &work{cancel: cancel, done: make(chan error, 1)}
 	go func() { w.done <- c.lead(ctx) }()
@@ -126,25 +126,28 @@ func (c *candidate) finish() error {
 	return err
 }
 
-// concede ends the work because another leads. An error is one that the work
-// had by itself.
-func (c *candidate) concede(ctx context.Context, why string) error {
-	if c.work == nil {
-		return nil
-	}
-	c.log.WarnContext(ctx, why, slog.String("name", c.o.Name))
+// concede ends the work because another leads, or may. An error is one that the
+// work had by itself.
+func (c *candidate) concede() error {
 	c.work.cancel()
 	return c.finish()
 }
 
 func (c *candidate) tell(s State) {
-	if s == c.state {
+	if s.Leads == c.state.Leads && s.Elected == c.state.Elected && textOf(s.Err) == textOf(c.state.Err) {
 		return
 	}
 	c.state = s
 	if c.o.Changed != nil {
 		c.o.Changed(s)
 	}
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // term is a lease in etcd and the place in the queue of candidates that hangs
@@ -237,8 +240,11 @@ func (c *candidate) stand(ctx context.Context, t *term) error {
 		case <-timer.C:
 			// etcd has taken this candidate and another is before it. One that led
 			// without etcd goes on if it has won by now, and makes room if not.
-			if err := c.concede(ctx, "etcd is back and another leads"); err != nil {
-				return c.over(err)
+			if c.work != nil {
+				c.log.WarnContext(ctx, "etcd is back and another leads", slog.String("name", c.o.Name))
+				if err := c.concede(); err != nil {
+					return c.over(err)
+				}
 			}
 			c.back(ctx)
 		case err := <-won:
@@ -250,7 +256,8 @@ func (c *candidate) stand(ctx context.Context, t *term) error {
 	}
 	c.back(ctx)
 	if c.work == nil {
-		c.begin(ctx, "leads")
+		c.log.InfoContext(ctx, "leads", slog.String("name", c.o.Name))
+		c.begin(ctx)
 	} else {
 		c.log.InfoContext(ctx, "etcd is back, goes on leading", slog.String("name", c.o.Name))
 	}
@@ -263,7 +270,8 @@ func (c *candidate) stand(ctx context.Context, t *term) error {
 		return errEnded
 	case <-t.session.Done():
 		// Another may lead from now on: this one has to see it first.
-		if err := c.concede(ctx, "lost its place as leader: the lease could not be renewed"); err != nil {
+		c.log.WarnContext(ctx, "lost its place as leader: the lease could not be renewed", slog.String("name", c.o.Name))
+		if err := c.concede(); err != nil {
 			return c.over(err)
 		}
 		return errors.New("etcd: the lease could not be renewed")

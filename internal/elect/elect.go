@@ -84,7 +84,8 @@ func Run(ctx context.Context, o Options, lead func(context.Context) error) error
 	}
 	c := &candidate{o: o, log: o.Log, lead: lead}
 	if len(o.Endpoints) == 0 {
-		c.begin(ctx, "leads: no etcd is configured")
+		c.log.InfoContext(ctx, "leads: no etcd is configured", slog.String("name", o.Name))
+		c.begin(ctx)
 		return c.finish()
 	}
 	return c.run(ctx)
@@ -131,7 +132,7 @@ func (o *Options) tls() (*tls.Config, error) {
 		secure = secure || strings.HasPrefix(e, "https://")
 	}
 	if !secure {
-		return nil, nil //nolint:nilnil // no TLS
+		return nil, nil // no TLS
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.Cert != "" {
