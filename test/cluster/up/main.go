@@ -98,7 +98,7 @@ func (u *up) makeDir() error {
 	if err != nil || os.Geteuid() != 0 || filepath.Base(parent) != filepath.Dir(defaultDir) {
 		return err
 	}
-	return os.Chmod(parent, info.Mode().Perm()|0o011) // it may be of `make run`, for us alone
+	return os.Chmod(parent, info.Mode().Perm()|0o011) //nolint:gosec // made by `make run`, perhaps for us alone
 }
 
 // say prints what is being done, with how long the last step took.

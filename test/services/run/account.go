@@ -19,7 +19,7 @@ type account struct {
 // when we are not and it may run as we do.
 func unprivileged() (*account, error) {
 	if os.Geteuid() != 0 {
-		return nil, nil //nolint:nilnil // no account: as we are
+		return nil, nil // no account: as we are
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)

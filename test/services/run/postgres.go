@@ -43,8 +43,8 @@ type Postgres struct {
 // postgres on the PATH, or the newest of Debian's, which keeps them off it.
 func PostgresBinaries() (string, error) {
 	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil && isFile(filepath.Join(filepath.Dir(real), "initdb")) {
-			return filepath.Dir(real), nil
+		if target, err := filepath.EvalSymlinks(path); err == nil && isFile(filepath.Join(filepath.Dir(target), "initdb")) {
+			return filepath.Dir(target), nil
 		}
 	}
 	var found []string
