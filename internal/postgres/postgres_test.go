@@ -190,7 +190,7 @@ func TestPoolBound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Release()
+		defer c.Release() //nolint:revive // all of them are held until the end
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

@@ -182,7 +182,7 @@ func (q *queue) mayTell() bool {
 // sdkError takes what OpenTelemetry itself has to say.
 func (q *queue) sdkError(err error) {
 	if q.mayTell() {
-		q.log.Warn("OpenTelemetry reports an error", "error", err)
+		q.log.Warn("a span could not be handled", "error", err)
 	}
 }
 

@@ -113,8 +113,7 @@ func open(ctx context.Context, opts Options) (_ *Journal, err error) {
 	j.closing, j.cancel = context.WithCancel(context.Background())
 	j.done = j.closing.Done()
 	if err := j.inspect(ctx); err != nil {
-		j.Close()
-		return nil, err
+		return nil, errors.Join(err, j.Close())
 	}
 	return j, nil
 }

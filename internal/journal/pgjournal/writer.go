@@ -375,20 +375,20 @@ const codeLockNotAvailable = "55P03"
 // explain adds to the server's words what to do about them.
 func explain(err error) error {
 	advice := ""
-	switch code := postgres.Code(err); {
-	case code == "53100":
+	switch postgres.Code(err) {
+	case "53100":
 		advice = "the database's disk is full: make room"
-	case code == "53200":
+	case "53200":
 		advice = "the database server is out of memory"
-	case code == "53300":
+	case "53300":
 		advice = "the database server takes no more connections: raise max_connections or lower postgres.connections"
-	case code == codeLockNotAvailable:
+	case codeLockNotAvailable:
 		advice = "other writers, or a commit that waits for its standby, hold the shard's head"
-	case code == postgres.CodeReadOnly, code == "55000":
+	case postgres.CodeReadOnly, "55000":
 		advice = "this database server is a standby or read only: connect to the primary"
-	case code == postgres.CodeUndefinedTable, code == postgres.CodeUndefinedSchema:
+	case postgres.CodeUndefinedTable, postgres.CodeUndefinedSchema:
 		advice = "the journal is not set up in this database: run `tidegate migrate`"
-	case code == postgres.CodeInsufficientPriv:
+	case postgres.CodeInsufficientPriv:
 		advice = "this user lacks a right on the journal: docs/operations.md says which it needs"
 	default:
 		return err

@@ -137,8 +137,12 @@ func testPrefetch(t *testing.T, s store.Store) {
 		{TrialID: "T", PatientID: "P-1", ID: id(1), Report: true},
 		{TrialID: "T", PatientID: "P-1", Subject: known.Key, ID: id(1), Report: true},
 		{TrialID: "T", PatientID: "P-1", Subject: known.Key, ID: id(2), Report: true},
-		{TrialID: "T", PatientID: "P-2", ID: id(1), Report: true}, {TrialID: "U", PatientID: "P-1", ID: id(1), Report: true},
-		{TrialID: "T", PatientID: "P-3", ID: id(5)}, {TrialID: "T", PatientID: "P-3", ID: id(5)}, {ID: id(6)}, {TrialID: "V", ID: id(7)},
+		{TrialID: "T", PatientID: "P-2", ID: id(1), Report: true},
+		{TrialID: "U", PatientID: "P-1", ID: id(1), Report: true},
+		{TrialID: "T", PatientID: "P-3", ID: id(5)},
+		{TrialID: "T", PatientID: "P-3", ID: id(5)},
+		{ID: id(6)},
+		{TrialID: "V", ID: id(7)},
 		{Report: true},
 	}
 	slices.Reverse(keys)
