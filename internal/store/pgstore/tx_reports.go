@@ -55,8 +55,8 @@ func (t *tx) Prefetch(keys []store.Key) error {
 	return t.askContents(contents)
 }
 
-// ask makes trials' keys, participants and the first facts under ids known, in
-// one go. Trials and participants who are missing get keys and handles; the
+// ask makes trials' keys and the first facts under ids known, in one go, and
+// then participants. Trials and participants who are missing get keys and handles; the
 // trials of the participants must be known, or among those asked for.
 func (t *tx) ask(trials []string, people []personID, commands []epro.UUID) error {
 	b := &pgx.Batch{}
@@ -69,27 +69,11 @@ func (t *tx) ask(trials []string, people []personID, commands []epro.UUID) error
 			return err
 		})
 	}
-	found := make([]*person, len(people))
-	if len(people) > 0 {
-		t.query(b, `SELECT q.n, s.sk, `+enrollmentColumns+` FROM unnest($1::bytea[], $2::bytea[]) WITH ORDINALITY AS q(trial, patient, n)
-			JOIN tidegate_store.trial_key k ON k.trial=q.trial JOIN tidegate_store.subject s ON s.tk=k.tk AND s.patient=q.patient`, []any{
-			column(people, func(p *personID) []byte { return raw(p.trial) }), column(people, func(p *personID) []byte { return raw(p.patient) }),
-		}, func(scan func(...any) error) (err error) {
-			var n int64
-			p := &person{}
-			p.Known, err = scanEnrollment(&p.Enrollment, func(dest ...any) error { return scan(append([]any{&n, (*int64)(&p.Key)}, dest...)...) })
-			if err == nil {
-				found[n-1] = p
-			}
-			return err
-		})
-	}
 	t.queryCommands(b, commands)
-	if b.Len() == 0 {
-		return nil
-	}
-	if err := t.send(b); err != nil {
-		return err
+	if b.Len() > 0 {
+		if err := t.send(b); err != nil {
+			return err
+		}
 	}
 	for _, trial := range trials {
 		if _, known := t.trialKeys[trial]; !known {
@@ -97,6 +81,31 @@ func (t *tx) ask(trials []string, people []personID, commands []epro.UUID) error
 			t.trialKeys[trial] = t.lastTrial
 			t.newKeys = append(t.newKeys, trial)
 		}
+	}
+	return t.askPeople(people)
+}
+
+// askPeople asks with the keys of trials, not their names: a join with a third
+// table may be planned, for tables without statistics, as a walk through all
+// participants of the trial for each.
+func (t *tx) askPeople(people []personID) error {
+	if len(people) == 0 {
+		return nil
+	}
+	found := make([]*person, len(people))
+	if err := t.each(`SELECT q.n, s.sk, `+enrollmentColumns+` FROM unnest($1::bigint[], $2::bytea[]) WITH ORDINALITY AS q(tk, patient, n)
+		JOIN tidegate_store.subject s ON s.tk=q.tk AND s.patient=q.patient`, []any{
+		column(people, func(p *personID) int64 { return t.trialKeys[p.trial] }), column(people, func(p *personID) []byte { return raw(p.patient) }),
+	}, func(scan func(...any) error) (err error) {
+		var n int64
+		p := &person{}
+		p.Known, err = scanEnrollment(&p.Enrollment, func(dest ...any) error { return scan(append([]any{&n, (*int64)(&p.Key)}, dest...)...) })
+		if err == nil {
+			found[n-1] = p
+		}
+		return err
+	}); err != nil {
+		return err
 	}
 	for i, id := range people {
 		t.meet(id, found[i])
