@@ -16,6 +16,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 )
 
@@ -147,6 +148,7 @@ func (e *Etcd) Client(ctx context.Context) (*clientv3.Client, error) {
 	cfg := clientv3.Config{
 		Endpoints: []string{e.Endpoint()}, DialTimeout: 5 * time.Second, Context: ctx,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second})},
+		Logger:      zap.NewNop(), // errors come back to the test
 	}
 	if e.cfg.Cert != "" {
 		tls, err := clientTLS(e.cfg)
