@@ -37,7 +37,8 @@ const (
 	longRetryAfter     = 5 * time.Second
 )
 
-// PatientTrial is a trial of a participant's.
+// PatientTrial is a participant's trial. A participant is a trial and an id in
+// it: the same id in another trial may be another person.
 type PatientTrial struct {
 	Trial      store.Trial
 	Site       store.Site // without a name while the site is not known
@@ -223,25 +224,27 @@ func (d *Directory) disconnected(ctx context.Context, err error) {
 	}
 }
 
-// PatientTrials are the trials that a participant is, or was, enrolled in, by
-// trial id; none for an unknown participant.
-func (d *Directory) PatientTrials(patient string) []PatientTrial {
+// PatientTrial is the trial of a participant who is, or was, enrolled in it;
+// [store.ErrNotFound] for one who is not known there.
+func (d *Directory) PatientTrial(trial, patient string) (PatientTrial, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	people := d.held.people[patient]
-	list := make([]PatientTrial, 0, len(people))
 	for i := range people {
 		p := &people[i]
+		if p.trial.ID != trial {
+			continue
+		}
 		if p.trial.Name == "" && p.trial.Status == "" {
-			continue // named by an enrolment and not told yet
+			break // named by an enrolment and not told yet
 		}
 		site, ok := p.trial.sites[p.site]
 		if !ok {
-			site = store.Site{TrialID: p.trial.ID, ID: p.site}
+			site = store.Site{TrialID: trial, ID: p.site}
 		}
-		list = append(list, PatientTrial{Trial: p.trial.Trial, Site: site, Enrollment: p.enrollment(patient)})
+		return PatientTrial{Trial: p.trial.Trial, Site: site, Enrollment: p.enrollment(patient)}, nil
 	}
-	return list
+	return PatientTrial{}, store.ErrNotFound
 }
 
 // Trial is a trial as the directory knows it; [store.ErrNotFound] if it does not.

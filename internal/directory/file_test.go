@@ -91,12 +91,17 @@ func TestTheFileKeepsEverything(t *testing.T) {
 	}
 	for i := range 50 {
 		patient := fmt.Sprintf("P-%06d", i)
-		if a, b := fmt.Sprint(d.PatientTrials(patient)), fmt.Sprint(again.PatientTrials(patient)); a != b || a == "[]" {
-			t.Errorf("%s was %s and is %s", patient, a, b)
+		a, err := d.PatientTrial("T001", patient)
+		must(t, err)
+		if b, err := again.PatientTrial("T001", patient); err != nil || fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Errorf("%s was %+v and is %+v, %v", patient, a, b, err)
+		}
+		if _, err := again.PatientTrial("T002", patient); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s in a trial of others: %v", patient, err)
 		}
 	}
-	if list := again.PatientTrials("P-000007"); list[0].Enrollment.Status != epro.Withdrawn || !list[0].Enrollment.WithdrawnAt.Equal(when.Add(time.Hour)) || list[0].Site.Name != "Site" {
-		t.Errorf("%+v", list)
+	if p, err := again.PatientTrial("T001", "P-000007"); err != nil || p.Enrollment.Status != epro.Withdrawn || !p.Enrollment.WithdrawnAt.Equal(when.Add(time.Hour)) || p.Site.Name != "Site" {
+		t.Errorf("%+v, %v", p, err)
 	}
 	info, err := os.Stat(path)
 	must(t, err)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,7 +21,7 @@ import (
 //
 // It decides nothing about reports: no code on their path reads it.
 type Directory interface {
-	PatientTrials(patient string) []directory.PatientTrial
+	PatientTrial(trial, patient string) (directory.PatientTrial, error)
 	Enrollment(trial, patient string) (store.Enrollment, error)
 	State() directory.State
 }
@@ -57,9 +58,14 @@ type ownTrialList struct {
 	Version uint64    `json:"version"`
 }
 
-// listOwnTrials shows the trials of the token's participant, of whichever trial
-// the token is: GET /v1/patient/trials. It reads the directory alone; that also
-// knows which tokens are revoked, as far as it has come.
+// listOwnTrials shows the token's own trial: GET /v1/patient/trials. Its list has
+// one trial or none. Ids of participants are pseudonyms of one trial: under the
+// same id another person may be in another one, and that somebody is in a trial
+// is not for everybody to know. So nothing of another trial is shown, also where
+// it is the same person; a phone has a token for each.
+//
+// It reads the directory alone; that also knows which tokens are revoked, as far
+// as it has come.
 func (s *Server) listOwnTrials(c *gin.Context) error {
 	claims, err := s.claims(c.Request, s.now())
 	if err != nil {
@@ -82,9 +88,14 @@ func (s *Server) listOwnTrials(c *gin.Context) error {
 	if e, err := d.Enrollment(claims.Trial, claims.Participant); err == nil && claims.Epoch < e.MinEpoch {
 		return problemRevoked
 	}
-	return answerJSON(c, http.StatusOK, ownTrialList{
-		Trials: mapped(d.PatientTrials(claims.Participant), viewOwnTrial), AsOf: state.AsOf.UTC(), Version: uint64(state.Version.Position(0)),
-	})
+	list := ownTrialList{Trials: []ownTrialView{}, AsOf: state.AsOf.UTC(), Version: uint64(state.Version.Position(0))}
+	switch p, err := d.PatientTrial(claims.Trial, claims.Participant); {
+	case err == nil:
+		list.Trials = append(list.Trials, viewOwnTrial(&p))
+	case !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	return answerJSON(c, http.StatusOK, list)
 }
 
 func directoryEmpty() *problem {

@@ -81,9 +81,9 @@ func TestWaveWithNothingButTheJournal(t *testing.T) {
 	w.again("gateway-1")
 	v := w.wave(20 * time.Second)
 	w.onlyTheJournal()
-	// A patient still sees its trials: the gateway kept its copy of the directory.
+	// A patient still sees its trial: the gateway kept its copy of the directory.
 	if now := w.get("/v1/patient/trials", phone.Token); !strings.Contains(now, `"T002"`) || !strings.Contains(trials, `"T002"`) {
-		t.Errorf("the patient's trials before: %s\nand now: %s", trials, now)
+		t.Errorf("the patient's trial before: %s\nand now: %s", trials, now)
 	}
 	v.wait()
 

@@ -281,7 +281,7 @@ See what became of it, as the patient and as the site:
   curl -sS %[1]s/v1/patient/reports -H 'Authorization: Bearer %[2]s'
   curl -sS %[1]s/v1/trials/T001/books -H 'Authorization: Bearer %[7]s'
 
-See the patient's trials, from the gateway's own copy of the directory:
+See the patient's trial, from the gateway's own copy of the directory:
   curl -sS %[1]s/v1/patient/trials -H 'Authorization: Bearer %[2]s'
 
 Check a receipt with no server (paste the receipt between the quotes):
