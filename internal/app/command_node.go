@@ -49,6 +49,9 @@ func openCommand(ctx context.Context, cfg Config, what string, create bool, role
 	if err != nil {
 		return nil, err
 	}
+	if err := f.mayBegin(create); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
 	return openNode(ctx, f, cfg, roles, check, log)
 }
 

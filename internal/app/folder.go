@@ -19,7 +19,8 @@ const (
 	fileStore    = "store.db"
 	fileVault    = "vault.db"
 	folderKeys   = "keys"
-	folderBefore = "recovery" // copies of a -wal that an unclean stop left
+	folderBefore = "recovery"    // copies of a -wal that an unclean stop left
+	fileRootOnly = "root-folder" // lies in what keys init made: its journal is elsewhere
 )
 
 // shard is the only one of a data folder.
@@ -84,6 +85,49 @@ func noFolder(dir string) error {
 }
 
 func (f *folder) path(name string) string { return filepath.Join(f.dir, name) }
+
+// ofManyProcesses says whether the folder holds keys of an installation whose
+// journal is in PostgreSQL: keys init made it, keys were issued from it, or to
+// it. A folder whose first start was cut short after its keys is none.
+func (f *folder) ofManyProcesses() (bool, error) {
+	if exists(f.path(fileRootOnly)) || f.keys.Name() != "" {
+		return true, nil
+	}
+	issued, err := f.keys.Issued()
+	return len(issued) > 0, err
+}
+
+// mayBegin refuses to begin a journal beside keys whose journal is elsewhere.
+// What was recorded in the new one, such as that a key was stolen, would be
+// heard by nobody. create says that a folder whose first start was cut short
+// may begin its own.
+func (f *folder) mayBegin(create bool) error {
+	if f.fresh || exists(f.path(fileJournal)) {
+		return nil
+	}
+	if err := f.journalThere(); err != nil {
+		return err // it had one, and that was lost
+	}
+	many, err := f.ofManyProcesses()
+	switch {
+	case err != nil:
+		return err
+	case many && f.keys.Name() != "":
+		return fmt.Errorf("%s has no journal, only the keys that were issued to %s: name the database with --config FILE or TIDEGATE_POSTGRES_URL, and the root folder with --data to change keys", f.dir, f.keys.Name())
+	case many:
+		return fmt.Errorf("this root folder has no journal: name the database with --config FILE or TIDEGATE_POSTGRES_URL (%s)", f.dir)
+	case !create:
+		return fmt.Errorf("%s has keys and no journal: name the database with --config FILE or TIDEGATE_POSTGRES_URL, or begin a journal on this machine with `tidegate serve --data %s`", f.dir, f.dir)
+	}
+	return nil
+}
+
+// journalElsewhere says whether a folder's journal is a database that a command
+// has to be told.
+func journalElsewhere(dir string) (bool, error) {
+	t, err := readTransferred(dir)
+	return t != nil || !exists(filepath.Join(dir, fileJournal)), err
+}
 
 // writable refuses a folder of which this user can change only a part: SQLite
 // would open such files for reading, and fail at the first report.

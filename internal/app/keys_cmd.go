@@ -51,6 +51,11 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
+	if !cfg.inPostgres() {
+		if err := (&folder{dir: c.Data}).notTransferred(); err != nil {
+			return err // its tables hear of no retirement any more
+		}
+	}
 	certs, err := certificatesOf(ctx, c.Data, keys)
 	if cfg.inPostgres() {
 		certs, err = certificatesOnPostgres(ctx, cfg.Postgres, certs)
@@ -59,7 +64,7 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	if !cfg.inPostgres() && !exists(filepath.Join(c.Data, fileJournal)) {
-		con.note("%s has no journal, and only a journal tells which keys are retired: ask GET /v1/keys of a gateway for that", c.Data)
+		con.note("%s has no journal, and only a journal tells which keys are retired: name the database with --config FILE or TIDEGATE_POSTGRES_URL, or ask GET /v1/keys of a gateway", c.Data)
 	}
 	if c.JSON {
 		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs...))

@@ -32,7 +32,10 @@ func (c keysInitCmd) Run(con *console) error {
 		return err
 	}
 	fingerprint, fresh := f.keys.Fingerprint(), f.fresh
-	if err := f.close(); err != nil {
+	if fresh {
+		err = replaceFile(f.path(fileRootOnly), []byte("The keys of an installation whose journal is in PostgreSQL. No journal is begun in this folder.\n"))
+	}
+	if err := errors.Join(err, f.close()); err != nil {
 		return err
 	}
 	if !fresh {
@@ -99,9 +102,20 @@ func (c keysIssueCmd) Run(con *console) error {
 		con.printf("Bring the folder to its machine over a safe way, and leave no copy. Its process tells the journal of the key when it starts.\n")
 		return nil
 	}
+	elsewhere, err := journalElsewhere(c.Data)
+	if err != nil {
+		return err
+	}
+	where := ""
+	if elsewhere {
+		where = " --config FILE"
+	}
 	con.printf("Start %s again with this folder; then retire what it signed with before:\n", c.Name)
 	for _, id := range before {
-		con.printf("  tidegate keys retire %s --data %s\n", id, c.Data)
+		con.printf("  tidegate keys retire %s --data %s%s\n", id, c.Data, where)
+	}
+	if elsewhere {
+		con.printf("FILE names the database, as the configuration of %s does: only its journal tells the others.\n", c.Name)
 	}
 	return nil
 }

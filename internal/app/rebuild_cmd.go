@@ -65,7 +65,9 @@ func (c rebuildCmd) rebuild(ctx context.Context, con *console, cfg Config) (out 
 	if err != nil {
 		return out, err
 	}
-	out, err = rebuildTables(ctx, con, f)
+	if err = errors.Join(f.notTransferred(), f.mayBegin(false)); err == nil {
+		out, err = rebuildTables(ctx, con, f)
+	}
 	return out, errors.Join(err, f.close())
 }
 

@@ -32,7 +32,7 @@ func (n *node) openSQLite(ctx context.Context, check func(context.Context) error
 }
 
 func (n *node) openFiles(ctx context.Context, check func(context.Context) error) error {
-	if err := errors.Join(n.notTransferred(), n.journalThere()); err != nil {
+	if err := errors.Join(n.notTransferred(), n.mayBegin(true)); err != nil {
 		return err
 	}
 	if err := n.keepWAL(); err != nil {

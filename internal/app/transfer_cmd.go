@@ -72,7 +72,7 @@ func (c transferCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	t := &transfer{folder: f, con: con, pg: cfg.Postgres, result: transferredResult{
+	t := &transfer{folder: f, con: con, pg: cfg.Postgres, config: c.Config, given: c.To != "", result: transferredResult{
 		From: f.dir, To: postgres.Redact(cfg.Postgres.journalURL()), Root: f.keys.Fingerprint(),
 	}}
 	err = t.run(ctx)
@@ -92,6 +92,8 @@ type transfer struct {
 	*folder
 	con    *console
 	pg     PostgresConfig
+	config string // file, "" for none
+	given  bool   // --to names the database, whatever the file says
 	result transferredResult
 
 	credentials []vault.Credential
@@ -217,13 +219,25 @@ func (t *transfer) tell() {
 	if specs, err := anchorSpecs(Config{}, t.dir, r.Root); err == nil && len(specs) > 0 && exists(specs[0]) {
 		anchors = fmt.Sprintf("Name the folder's anchor, %s, in the anchors of the projector's configuration: it knows how far the journal was.\n", specs[0])
 	}
+	// What reaches the database here reaches it in the proof: a configuration that
+	// was given may name a password file, and the URL alone names none.
+	file, proof := "FILE", "--journal '"+strings.ReplaceAll(r.To, "'", "")+"'"
+	if t.config != "" {
+		file = t.config
+	}
+	switch {
+	case t.config != "" && t.given:
+		proof += " --config " + t.config
+	case t.config != "":
+		proof = "--config " + t.config
+	}
 	t.con.printf(`
 Every receipt stays valid. No server starts on %[1]s any more; %[2]s is the root of the installation: keep it safe.
 Each role gets keys of its own, and the projector makes the tables:
   tidegate keys issue --data %[1]s --to gateway-1 --name gateway-1
-  tidegate serve gateway --data gateway-1 --config FILE
+  tidegate serve gateway --data gateway-1 --config %[5]s
 %[4]sProve it on both sides:
   tidegate verify --data %[1]s
-  tidegate verify --data %[1]s --journal '%[3]s'
-`, t.dir, filepath.Join(t.dir, folderKeys), strings.ReplaceAll(r.To, "'", ""), anchors)
+  tidegate verify --data %[1]s %[3]s
+`, t.dir, filepath.Join(t.dir, folderKeys), proof, anchors, file)
 }

@@ -99,7 +99,7 @@ func TestTransfer(t *testing.T) {
 	}
 	// Receipts that phones hold are as good as before.
 	keys := filepath.Join(t.TempDir(), "keys.json")
-	if err := os.WriteFile(keys, []byte(must(t, "keys", "list", "--data", s.Data, "--json")), 0o600); err != nil {
+	if err := os.WriteFile(keys, []byte(must(t, "keys", "list", "--data", s.Data, "--config", c.config, "--json")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range receipts {

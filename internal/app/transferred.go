@@ -44,7 +44,7 @@ func (f *folder) notTransferred() error {
 	if err != nil || t == nil {
 		return err
 	}
-	return fmt.Errorf("the journal of %s went to %s on %s, with all up to position %d: what is taken here from now on would be missing there. Serve from there (tidegate serve %s --config FILE); if nothing was ever taken there and you want this folder back, remove %s",
+	return fmt.Errorf("the journal of %s went to %s on %s, with all up to position %d: what is taken here from now on would be missing there. Go on there: name the database with --config FILE or TIDEGATE_POSTGRES_URL (tidegate serve %s --config FILE); if nothing was ever taken there and you want this folder back, remove %s",
 		f.dir, t.To, t.At.Format(time.RFC3339), t.Position, roleGateway, f.path(fileTransferred))
 }
 
