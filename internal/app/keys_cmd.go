@@ -18,8 +18,9 @@ import (
 
 type keysCmd struct {
 	List    keysListCmd    `cmd:"" help:"List the signing keys."`
-	Rotate  keysRotateCmd  `cmd:"" help:"Make a new signing key and sign with it from now on."`
+	Rotate  keysRotateCmd  `cmd:"" help:"Make a new signing key, or with --tokens a token key, and use it from now on."`
 	Retire  keysRetireCmd  `cmd:"" help:"Retire a signing key that is no longer used, or was stolen."`
+	Tokens  keysTokensCmd  `cmd:"" name:"retire-tokens" help:"Destroy a token key that was stolen: its tokens are refused."`
 	Init    keysInitCmd    `cmd:"" help:"Make a root folder for many processes on PostgreSQL."`
 	Issue   keysIssueCmd   `cmd:"" help:"Write the keys of one process of many, with a signing key of its own."`
 	Pack    keysPackCmd    `cmd:"" help:"Put issued keys into one file, for a secret store."`
@@ -70,6 +71,16 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs...))
 	}
 	con.printf("root     %s\n", keys.Fingerprint())
+	for _, k := range keys.TokenKeys() {
+		state := "older, its tokens are valid"
+		switch {
+		case k.Current:
+			state = "in use"
+		case k.Retired:
+			state = "destroyed, its tokens are refused"
+		}
+		con.printf("tokens   %d  %s\n", k.ID, state)
+	}
 	states := map[string]string{keys.Signer().KeyID().String(): "in use"}
 	for _, i := range issued {
 		states[i.Certificate.KeyID] = "issued to " + i.Name
@@ -142,18 +153,27 @@ func certificatesOnPostgres(ctx context.Context, pg PostgresConfig, more []recei
 }
 
 type keysRotateCmd struct {
-	Data string `help:"Data folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
-	JSON bool   `help:"Print JSON."`
+	Data   string `help:"Data folder; with --tokens also a root folder." default:"data" type:"path" env:"TIDEGATE_DATA"`
+	Tokens bool   `help:"Make a new token key instead: participants' and relays' tokens are made with it from now on."`
+	JSON   bool   `help:"Print JSON."`
 	configFlag
 }
 
 // Help shows an example.
 func (keysRotateCmd) Help() string {
-	return help("The root key certifies the new one, so keys/root.key must be at hand. Older receipts stay valid.\nBeside a running server, that server does it.", "tidegate keys rotate --data data")
+	return help(`The root key certifies the new one, so keys/root.key must be at hand. Older receipts stay valid.
+Beside a running server, that server does it.
+
+With --tokens: a new token key, for which no root key is needed. Older tokens stay valid until their key is destroyed with
+keys retire-tokens. On many machines it is made in the root folder; then issue keys again to every gateway, start each again, and
+make no token before that: a gateway that was not started again refuses tokens of a key that it does not know.`, "tidegate keys rotate --data data")
 }
 
 // Run rotates the signing key.
 func (c keysRotateCmd) Run(ctx context.Context, con *console) error {
+	if c.Tokens {
+		return c.tokens(ctx, con)
+	}
 	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err

@@ -169,6 +169,8 @@ func (n *node) control() http.Handler {
 	mount(mux, n, opStaffToken)
 	mount(mux, n, opRotate)
 	mount(mux, n, opRetire)
+	mount(mux, n, opNewTokenKey)
+	mount(mux, n, opRetireTokenKey)
 	return mux
 }
 

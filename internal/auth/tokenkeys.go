@@ -104,7 +104,7 @@ func (k *Keys) RetireTokenKey(id uint32) error {
 	case keys[id-1].retired:
 		return nil
 	case keys[id-1] == keys.current():
-		return fmt.Errorf("token key %d is the current one: let a newer key take over first (tidegate keys rotate)", id)
+		return fmt.Errorf("token key %d is the current one: let a newer key take over first (tidegate keys rotate --tokens)", id)
 	}
 	if err := writeKeyFile(k.dir, tagMACRetired, tokenFile(id), k.root, nil); err != nil {
 		return err

@@ -31,6 +31,7 @@ var commands = [][]string{
 	{"keys", "list"},
 	{"keys", "rotate"},
 	{"keys", "retire"},
+	{"keys", "retire-tokens"},
 	{"keys", "init"},
 	{"keys", "issue"},
 	{"keys", "pack"},
