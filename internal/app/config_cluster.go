@@ -99,7 +99,7 @@ func either(a, b string) string {
 func (c *PostgresConfig) options(url, name string) postgres.Options {
 	return postgres.Options{
 		URL: url, PasswordFile: c.PasswordFile, Name: "tidegate-" + name, MaxConns: c.Connections,
-		ConnectTimeout: c.ConnectTimeout, StatementTimeout: c.StatementTimeout,
+		ConnectTimeout: c.ConnectTimeout, StatementTimeout: c.StatementTimeout, Timeline: new(postgres.Timeline),
 	}
 }
 

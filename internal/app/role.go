@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tidegate/tidegate/internal/directory"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/trialrpc"
 	"github.com/tidegate/tidegate/internal/vault"
@@ -111,6 +112,7 @@ type process struct {
 	rpcEtcd  bool                 // it is registered in etcd
 	trial    trialFlags           // of the trial role
 
+	seen       timelines
 	projecting *watch // how far the tables are
 	listens    []any  // attributes for the log: where it listens beside the admin address
 
@@ -210,6 +212,13 @@ func (p *process) findAnchors() error {
 		}
 	}
 	return nil
+}
+
+// database are the options of a pool of this role's.
+func (p *process) database(url string) postgres.Options {
+	o := p.cfg.Postgres.options(url, p.role)
+	o.Timeline = p.seen.of(url)
+	return o
 }
 
 // wait notes why the process is not ready.

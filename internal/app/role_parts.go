@@ -34,7 +34,7 @@ func openRoleJournal(ctx context.Context, p *process) (func(context.Context) err
 	j, err := until(ctx, p.log, "the journal", hopelessDatabase, func(ctx context.Context) (*pgjournal.Journal, error) {
 		ctx, cancel := context.WithTimeout(ctx, pg.ConnectTimeout+pg.callLimit())
 		defer cancel()
-		return pgjournal.Open(ctx, pgjournal.Options{Postgres: pg.options(pg.journalURL(), p.role), Logger: p.log, TimelineFile: p.path(fileTimeline)})
+		return pgjournal.Open(ctx, pgjournal.Options{Postgres: p.database(pg.journalURL()), Logger: p.log, TimelineFile: p.path(fileTimeline)})
 	})
 	if err != nil {
 		return nil, err
@@ -61,7 +61,7 @@ func openRoleTables(write bool) func(context.Context, *process) (func(context.Co
 		p.store = lateStore{p.tables}
 		p.projector = projector.New(p.journal, p.store, shard, projector.Options{Logger: p.log})
 		open := func(ctx context.Context) (store.Store, error) {
-			s, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), p.role), ReadOnly: !write, Logger: p.log})
+			s, err := pgstore.Open(ctx, pgstore.Options{Postgres: p.database(pg.storeURL()), ReadOnly: !write, Logger: p.log})
 			if err != nil {
 				return nil, err // and not a nil *Store in it
 			}
@@ -79,7 +79,7 @@ func openRoleVault(_ context.Context, p *process) (func(context.Context) error, 
 	pg := p.cfg.Postgres
 	p.secrets = newLate[vault.Vault]("the vault", "staff cannot sign in, reports are taken", pg.callLimit(), p.log)
 	open := func(ctx context.Context) (vault.Vault, error) {
-		v, err := pgvault.Open(ctx, pgvault.Options{Postgres: pg.options(pg.vaultURL(), p.role)})
+		v, err := pgvault.Open(ctx, pgvault.Options{Postgres: p.database(pg.vaultURL())})
 		if err != nil {
 			return nil, err // and not a nil *Vault in it
 		}

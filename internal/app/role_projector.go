@@ -182,8 +182,7 @@ func (l *leader) writable(ctx context.Context) error {
 
 // rebuild makes the tables anew beside the old ones, and swaps them in.
 func (l *leader) rebuild(ctx context.Context) error {
-	pg := l.cfg.Postgres
-	opts := pgstore.Options{Postgres: pg.options(pg.storeURL(), l.role), Logger: l.log}
+	opts := pgstore.Options{Postgres: l.database(l.cfg.Postgres.storeURL()), Logger: l.log}
 	return pgstore.Build(ctx, opts, func(s store.Store) error {
 		return projector.Rebuild(ctx, l.journal, s, shard, projector.Options{Logger: l.log}, nil)
 	})

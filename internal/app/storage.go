@@ -2,8 +2,10 @@ package app
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/postgres"
 	"github.com/tidegate/tidegate/internal/store"
 	"github.com/tidegate/tidegate/internal/vault"
 )
@@ -30,4 +32,25 @@ func (s *storage) close() error {
 	}
 	*s = storage{}
 	return errors.Join(errs...)
+}
+
+// timelines are what this process has seen of its databases' primaries, by URL:
+// where journal, tables and vault lie in one database, what the journal knows,
+// also from before this process started, keeps all of them from an old primary.
+// The zero value has seen nothing. Safe for concurrent use.
+type timelines struct {
+	mu    sync.Mutex
+	byURL map[string]*postgres.Timeline
+}
+
+func (t *timelines) of(url string) *postgres.Timeline {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byURL == nil {
+		t.byURL = map[string]*postgres.Timeline{}
+	}
+	if t.byURL[url] == nil {
+		t.byURL[url] = new(postgres.Timeline)
+	}
+	return t.byURL[url]
 }

@@ -36,6 +36,9 @@ type Options struct {
 	// OnNotice is called with each notice of the server, on the connection's
 	// goroutine; nil for none.
 	OnNotice func(*pgconn.PgConn, *pgconn.Notice)
+	// Timeline keeps the pool away from a primary that is behind one it has seen;
+	// nil for no check.
+	Timeline *Timeline
 }
 
 // Bounds of a pool that no setting changes.
@@ -67,21 +70,28 @@ func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	cfg.ConnConfig.OnNotice = o.OnNotice
 	cfg.MaxConns = int32(or(o.MaxConns, defaultMaxConns)) //nolint:gosec // a few dozen
 	cfg.MaxConnIdleTime, cfg.MaxConnLifetime = maxConnIdleTime, maxConnLifetime
-	if o.PasswordFile != "" {
-		cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-			b, err := os.ReadFile(filepath.Clean(o.PasswordFile))
-			if err != nil {
-				return fmt.Errorf("postgres: the password file: %w", err)
-			}
-			c.Password = strings.TrimRight(string(b), "\r\n")
-			return nil
-		}
+	cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { return o.password(c) }
+	if o.Timeline != nil {
+		o.Timeline.guard(cfg, o.password)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %s: %w", Redact(o.URL), err)
 	}
 	return pool, nil
+}
+
+// password reads the password into the configuration of a connection.
+func (o *Options) password(c *pgx.ConnConfig) error {
+	if o.PasswordFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Clean(o.PasswordFile))
+	if err != nil {
+		return fmt.Errorf("postgres: the password file: %w", err)
+	}
+	c.Password = strings.TrimRight(string(b), "\r\n")
+	return nil
 }
 
 func or[T comparable](v, otherwise T) T {

@@ -29,7 +29,7 @@ import (
 const (
 	appendName = "tidegate_append"
 	appendSQL  = `
-WITH server AS MATERIALIZED (SELECT ` + timelineSQL + ` AS timeline),
+WITH server AS MATERIALIZED (SELECT ` + postgres.TimelineSQL + ` AS timeline),
 prev AS MATERIALIZED (
 	SELECT $3::bytea IS NULL OR EXISTS (
 		SELECT FROM tidegate_journal.frame WHERE shard = $1 AND hash = $3 AND ($4::bytea IS NULL OR run_n = $4)
@@ -58,7 +58,7 @@ FROM server, prev`
 	// $1 shard, $2 run and number, $3 the frame, $4 the highest timeline seen.
 	confirmName = "tidegate_confirm"
 	confirmSQL  = `
-WITH server AS MATERIALIZED (SELECT ` + timelineSQL + ` AS timeline),
+WITH server AS MATERIALIZED (SELECT ` + postgres.TimelineSQL + ` AS timeline),
 head AS (
 	UPDATE tidegate_journal.head h SET timeline = server.timeline
 	FROM server WHERE h.shard = $1::int AND h.timeline <= server.timeline AND server.timeline >= $4::bigint
@@ -262,7 +262,7 @@ func (j *Journal) refused(w *writer, f *journal.Sealed, a *answer) error {
 	if a.timeline > a.server {
 		w.broken = true
 		j.writers.dropIdle()
-		return &timelineError{server: a.server, seen: a.timeline, where: "the journal in it"}
+		return behindHead(a.server, a.timeline)
 	}
 	return j.primary(w, a.server)
 }
@@ -270,24 +270,29 @@ func (j *Journal) refused(w *writer, f *journal.Sealed, a *answer) error {
 // primary checks a server's timeline against what this process has seen. One
 // that is behind is left: the next try connects anew.
 func (j *Journal) primary(w *writer, server int64) error {
-	raised, err := j.timelines.check(server)
+	err := j.met(server)
 	if err != nil {
 		w.broken = true
 		j.writers.dropIdle()
-		return err
 	}
+	return err
+}
+
+// met takes note of a server's timeline, or says why the server is not to be
+// used. What was known of another primary's standby does not hold for a new one.
+func (j *Journal) met(server int64) error {
+	raised, err := j.timelines.check(server)
 	if raised {
 		j.opts.Logger.Warn("the database has a new primary", slog.Int64("timeline", server))
 		j.mu.Lock()
 		clear(j.proven) // the standby of before may be the primary now
 		j.mu.Unlock()
-		j.readers.Reset() // some of them may lead to the old one
 	}
-	return nil
+	return err
 }
 
 // seen is the highest timeline of this process, as a parameter.
-func (j *Journal) seen() []byte { return strconv.AppendInt(nil, j.timelines.highest(), 10) }
+func (j *Journal) seen() []byte { return strconv.AppendInt(nil, j.timelines.seen.Highest(), 10) }
 
 // runAndNumber is the index key: the bytes as they stand in a frame's header.
 func runAndNumber(run journal.Run, n uint64) []byte {

@@ -11,10 +11,11 @@ import (
 
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/postgres"
 )
 
 const (
-	importHeadSQL = `SELECT position, timeline, ` + timelineSQL + ` FROM tidegate_journal.head WHERE shard = $1 FOR UPDATE`
+	importHeadSQL = `SELECT position, timeline, ` + postgres.TimelineSQL + ` FROM tidegate_journal.head WHERE shard = $1 FOR UPDATE`
 	importMoveSQL = `UPDATE tidegate_journal.head SET position = $2, timeline = $3 WHERE shard = $1`
 	importHaveSQL = `SELECT run_n, sha256(bytes) FROM tidegate_journal.frame WHERE shard = $1 AND run_n = ANY($2)`
 	importPrevSQL = `SELECT hash, run_n FROM tidegate_journal.frame WHERE shard = $1 AND hash = ANY($2)`
@@ -107,7 +108,7 @@ func (j *Journal) load(ctx context.Context, w *writer, tx pgx.Tx, shard uint32, 
 	}
 	if highest > server {
 		w.broken = true
-		return &timelineError{server: server, seen: highest, where: "the journal in it"}
+		return behindHead(server, highest)
 	}
 	if err := j.primary(w, server); err != nil {
 		return err

@@ -40,7 +40,8 @@ type Options struct {
 	// Postgres says where the database is. MaxConns bounds the connections that
 	// read, and those that append too. Its StatementTimeout is for reading only: an
 	// append is never cancelled. The journal must be reached directly or through a
-	// pooler of sessions: its connections keep settings.
+	// pooler of sessions: its connections keep settings. Its Timeline, if it has
+	// one, is shared with other pools of the same database.
 	Postgres postgres.Options
 	// ReadOnly opens whatever can be read, also a standby and a journal that Open
 	// would refuse: for the auditor. Appends fail.
@@ -96,10 +97,13 @@ func Open(ctx context.Context, opts Options) (*Journal, error) {
 
 func open(ctx context.Context, opts Options) (_ *Journal, err error) {
 	j := &Journal{opts: opts, doubtful: map[frameKey]struct{}{}, proven: map[uint32]journal.Position{}, weak: map[uint32]journal.Position{}, changed: make(chan struct{})}
-	if j.timelines, err = loadTimelines(opts.TimelineFile, opts.Logger); err != nil {
+	if j.opts.Postgres.Timeline == nil {
+		j.opts.Postgres.Timeline = new(postgres.Timeline)
+	}
+	if j.timelines, err = loadTimelines(j.opts.Postgres.Timeline, opts.TimelineFile, opts.Logger); err != nil {
 		return nil, err
 	}
-	if j.readers, err = postgres.Open(ctx, opts.Postgres); err != nil {
+	if j.readers, err = postgres.Open(ctx, j.opts.Postgres); err != nil {
 		return nil, err
 	}
 	config := j.readers.Config()
@@ -120,7 +124,7 @@ func open(ctx context.Context, opts Options) (_ *Journal, err error) {
 
 const inspectSQL = `
 SELECT current_setting('server_version_num')::int, current_setting('server_version'), pg_is_in_recovery(),
-	CASE WHEN pg_is_in_recovery() THEN 0 ELSE ` + "(SELECT " + timelineSQL + ")" + ` END,
+	CASE WHEN pg_is_in_recovery() THEN 0 ELSE ` + "(SELECT " + postgres.TimelineSQL + ")" + ` END,
 	coalesce((SELECT max(shard) + 1 FROM tidegate_journal.head), 0), coalesce((SELECT max(timeline) FROM tidegate_journal.head), 0),
 	ARRAY[` + settingsSQL + `]`
 
@@ -151,9 +155,9 @@ func (j *Journal) inspect(ctx context.Context) error {
 	case standby:
 		return errors.New("this database server is a standby: connect to the primary (several hosts in the URL with target_session_attrs=read-write find it by themselves)")
 	case timeline < highest:
-		return &timelineError{server: timeline, seen: highest, where: "the journal in it"}
+		return behindHead(timeline, highest)
 	}
-	if _, err := j.timelines.check(timeline); err != nil {
+	if err := j.met(timeline); err != nil {
 		return err
 	}
 	for shard := range j.props.Shards {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tidegate/tidegate/internal/journal"
+	"github.com/tidegate/tidegate/internal/postgres"
 )
 
 // Bounds of what one Read returns, beside its limit: a frame may have 4 MiB.
@@ -210,29 +211,18 @@ func (j *Journal) lend(ctx context.Context, do func(context.Context, *pgx.Conn) 
 	return err != nil && c.Conn().IsClosed(), err
 }
 
-// timelineKey is where a connection remembers its server's timeline.
-const timelineKey = "tidegate timeline"
-
 // current refuses a connection to a standby, or to a primary from before a
-// promotion: what is read there may not be what is kept. A connection never
-// moves to an older timeline, so one question is enough.
+// promotion: what is read there may not be what is kept.
 func (j *Journal) current(ctx context.Context, c *pgxpool.Conn) error {
-	memory := c.Conn().PgConn().CustomData()
-	timeline, known := memory[timelineKey].(int64)
-	if !known {
-		err := c.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 0 ELSE (SELECT "+timelineSQL+") END").Scan(&timeline)
-		if err != nil {
-			return err
-		}
-		switch {
-		case timeline > 0:
-			memory[timelineKey] = timeline
-		case j.opts.ReadOnly:
-			return nil // asked again: it may be promoted
-		default:
-			return errors.New("this database server is a standby: connect to the primary")
-		}
+	timeline, err := postgres.ServerTimeline(ctx, c.Conn().PgConn())
+	switch {
+	case err != nil:
+		return err
+	case timeline > 0:
+		return j.met(timeline)
+	case j.opts.ReadOnly:
+		return nil // asked again: it may be promoted
+	default:
+		return errors.New("this database server is a standby: connect to the primary")
 	}
-	_, err := j.timelines.check(timeline)
-	return err
 }

@@ -10,37 +10,31 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/tidegate/tidegate/internal/postgres"
 )
 
-// timelineSQL is the server's timeline: 1 after initdb, one more at each
-// promotion. A server that was a primary before another was promoted stays on
-// a lower one for ever.
-const timelineSQL = `('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint`
-
-// timelineError says that the server is not the newest primary.
-type timelineError struct {
-	server, seen int64
-	where        string // who has seen the higher one
+// behindHead says that a server is on a lower timeline than one that wrote the
+// head of a shard in it.
+func behindHead(server, head int64) error {
+	return &postgres.TimelineError{Server: server, Seen: head, Where: "the journal in it"}
 }
 
-func (e *timelineError) Error() string {
-	return fmt.Sprintf("this database server is on timeline %d, and %s has seen timeline %d: it is a primary from before a standby was promoted, and what it takes would be lost. "+
-		"Stop it and connect to the promoted server. (A server that was upgraded or restored on purpose begins again with a lower timeline: see docs/operations.md)", e.server, e.where, e.seen)
-}
-
-// timelines remembers the highest timeline seen, in a file when it has one.
-// Safe for concurrent use.
+// timelines keeps the highest timeline seen in a file, when it has one. Safe for
+// concurrent use.
 type timelines struct {
+	seen *postgres.Timeline
 	path string
 	log  *slog.Logger
 
 	mu    sync.Mutex
-	seen  int64
+	acted int64 // the primary that the journal has noticed
 	saved int64
 }
 
-func loadTimelines(path string, log *slog.Logger) (*timelines, error) {
-	t := &timelines{path: path, log: log}
+// loadTimelines adds what the file knows to what was seen.
+func loadTimelines(seen *postgres.Timeline, path string, log *slog.Logger) (*timelines, error) {
+	t := &timelines{seen: seen, path: path, log: log}
 	if path == "" {
 		return t, nil
 	}
@@ -51,39 +45,37 @@ func loadTimelines(path string, log *slog.Logger) (*timelines, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the highest timeline seen: %w", err)
 	}
-	t.seen, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-	if err != nil || t.seen < 0 {
+	t.saved, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil || t.saved < 0 {
 		return nil, fmt.Errorf("%s does not hold the number of a timeline: if it was damaged, find the primary's with `select pg_walfile_name(pg_current_wal_lsn())` (first 8 digits, hexadecimal) and write it there in decimal", path)
 	}
-	t.saved = t.seen
+	// A process that shares what it has seen may know of a higher one already.
+	if seen.Highest() < t.saved {
+		_ = seen.Meet(t.saved)
+	}
+	t.acted = seen.Highest()
 	return t, nil
 }
 
-func (t *timelines) highest() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.seen
-}
-
 // check takes note of a server's timeline, or says why the server is not to be
-// used. raised says that it is higher than any before.
+// used. raised says that it is higher than that of any server the journal used
+// before: whoever saw it first, a new connection or another pool, does not
+// matter.
 func (t *timelines) check(server int64) (raised bool, err error) {
+	if err := t.seen.Meet(server); err != nil {
+		return false, err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch {
-	case server < t.seen:
-		return false, &timelineError{server: server, seen: t.seen, where: "this process, or one before it,"}
-	case server > t.seen:
-		raised = t.seen > 0
-		t.seen = server
-	}
-	if t.path != "" && t.saved != t.seen {
+	raised = t.acted > 0 && server > t.acted
+	t.acted = max(t.acted, server)
+	if t.path != "" && t.saved < server {
 		// What cannot be written is tried again at the next append. Nothing is
 		// refused meanwhile: memory and the head's row know the timeline.
-		if err := writeFile(t.path, strconv.FormatInt(t.seen, 10)+"\n"); err != nil {
+		if err := writeFile(t.path, strconv.FormatInt(server, 10)+"\n"); err != nil {
 			t.log.Error("the highest timeline seen could not be kept for the next start", slog.Any("error", err))
 		} else {
-			t.saved = t.seen
+			t.saved = server
 		}
 	}
 	return raised, nil
