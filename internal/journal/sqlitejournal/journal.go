@@ -135,11 +135,37 @@ func (j *Journal) open(ctx context.Context) (err error) {
 			openFiles.remove(j.key)
 		}
 	}()
-	// Everything is checked over a connection that cannot write, so that a file
-	// which is refused stays as it was, -wal included.
-	r, err := connect(j.path, reading, j.opts)
+	deadline := time.Now().Add(busyMillis * time.Millisecond)
+	for err = j.connect(ctx, unclean); code(err) == codeBusy && ctx.Err() == nil && time.Now().Before(deadline); err = j.connect(ctx, unclean) {
+		// Another process reads the -wal that a crash left, and builds its index anew
+		// just now. SQLite does not wait for that in every place where it meets it.
+		rest := time.NewTimer(busyPause)
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+			rest.Stop()
+		}
+	}
 	if err != nil {
 		return explain(err)
+	}
+	for range j.opts.Readers - 1 {
+		j.readers <- nil
+	}
+	j.writer <- struct{}{}
+	return nil
+}
+
+// busyPause is the time between two tries while another process holds the file.
+const busyPause = 20 * time.Millisecond
+
+// connect opens a connection that reads, over which everything is checked, and
+// then the one that writes: a file that is refused stays as it was, -wal
+// included. With an error nothing stays open.
+func (j *Journal) connect(ctx context.Context, unclean bool) (err error) {
+	r, err := connect(j.path, reading, j.opts)
+	if err != nil {
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -147,30 +173,26 @@ func (j *Journal) open(ctx context.Context) (err error) {
 		}
 	}()
 	j.last, err = r.verify(ctx, unclean && !j.opts.ReadOnly)
-	if err != nil && j.opts.ReadOnly && j.opts.Audit {
+	if err != nil && j.opts.ReadOnly && j.opts.Audit && code(err) != codeBusy {
 		j.damage, err = explain(err), nil
 	}
 	if err != nil {
-		return explain(err)
+		return err
 	}
 	if !j.opts.ReadOnly {
 		if j.w, err = connect(j.path, writing, j.opts); err != nil {
-			return explain(err)
+			return err
 		}
 		// A sync that failed in an earlier process may have left frames that only
 		// memory holds: write them again, elsewhere, before anything is built on them.
 		if unclean {
 			if err = j.fold(); err != nil {
 				j.w.close()
-				return explain(err)
+				return err
 			}
 		}
 	}
 	j.readers <- r
-	for range j.opts.Readers - 1 {
-		j.readers <- nil
-	}
-	j.writer <- struct{}{}
 	return nil
 }
 
