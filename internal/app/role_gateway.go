@@ -26,7 +26,7 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 		return projector.PendingReports(ctx, p.journal, shard, after)
 	}
 	o.Directory, o.Dependencies = p.registry, p.dependencies()
-	o.Metrics = p.site.parts
+	o.Metrics, o.Role = p.site.parts, p.role
 	g, err := gateway.New(o)
 	if err != nil {
 		return nil, err

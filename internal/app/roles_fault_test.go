@@ -127,6 +127,16 @@ func TestFrozenDatabase(t *testing.T) {
 			}
 		})
 	}
+	eventually(t, "the gateway says that its journal is slow", func() bool {
+		d := gateway.status().Dependencies["journal"]
+		return d.State == "slow" && !d.OK && strings.Contains(d.Note, "waited")
+	})
+	if code, _ := get(t, "http://"+gateway.value("admin")+"/readyz", ""); code != http.StatusOK {
+		t.Errorf("readyz %d: phones are moved to a gateway that waits for the same database", code)
+	}
+	if _, page := get(t, "http://"+gateway.value("admin")+"/metrics", ""); !strings.Contains(page, `tidegate_ready{role="gateway"} 1`) || !strings.Contains(page, `tidegate_dependency_up{dependency="journal"} 0`) {
+		t.Errorf("the gateway's metrics:\n%s", page)
+	}
 	for _, path := range []string{"/v1/patient/reports", "/v1/keys"} {
 		within(t, path, func() {
 			if code, body := get(t, url+path, phone); code != http.StatusServiceUnavailable {

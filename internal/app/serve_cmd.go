@@ -321,6 +321,10 @@ func (s *server) dependencies() []gateway.Dependency {
 	return append(deps, s.shipDependencies()...)
 }
 
+// journalSlow is how long a frame may take to become durable before somebody
+// should look, if intake.maxAge is not shorter.
+const journalSlow = 5 * time.Second
+
 // journalState is how the journal is, as far as intake knows.
 func (n *node) journalState() gateway.State {
 	st := n.intake.Stats()
@@ -331,6 +335,14 @@ func (n *node) journalState() gateway.State {
 		return gateway.State{State: "stopped", Note: "intake takes nothing: see the log"}
 	case st.LowDisk:
 		return gateway.State{State: "full", Note: "the disk has less free space than intake.diskFloorMB: reports are refused until there is room"}
+	case st.Oldest > min(n.cfg.Intake.MaxAge, journalSlow):
+		// The process stays ready: a balancer would move its phones to another
+		// gateway, whose frames wait for the same database.
+		note := fmt.Sprintf("the oldest frame has waited %s to become durable: look at the disk, or at PostgreSQL and its synchronous standby", st.Oldest.Round(100*time.Millisecond))
+		if st.Oldest > n.cfg.Intake.MaxAge {
+			note += "; new reports get a 503 until it is"
+		}
+		return gateway.State{State: "slow", Since: time.Now().Add(-st.Oldest).Truncate(time.Second), Note: note}
 	}
 	return gateway.State{OK: true, State: "serving"}
 }

@@ -111,9 +111,12 @@ type siteIntake struct {
 	Facts      uint64  `json:"facts"`
 	Frames     uint64  `json:"frames"`
 	Open       int     `json:"open"`
+	OldestMS   float64 `json:"oldestMs"`
 	LastMS     float64 `json:"lastCommitMs"`
 	Unresolved bool    `json:"unresolved"`
 	Unknown    uint64  `json:"unknown"`
+	// Of commands; it has no share for each participant, so nothing is too fast.
+	RefusedRoom uint64 `json:"refusedForRoom"`
 }
 
 type siteLag struct {
@@ -141,7 +144,9 @@ func (s *site) getStatus(w http.ResponseWriter, r *http.Request) {
 		if in := s.p.intake; in != nil {
 			st := in.Stats()
 			answer.Intake = &siteIntake{
-				Facts: st.Facts, Frames: st.Frames, Open: st.Open, LastMS: float64(st.LastCommit.Microseconds()) / 1000, Unresolved: st.Unresolved, Unknown: st.Unknown,
+				Facts: st.Facts, Frames: st.Frames, Open: st.Open, OldestMS: float64(st.Oldest.Microseconds()) / 1000,
+				LastMS: float64(st.LastCommit.Microseconds()) / 1000, Unresolved: st.Unresolved, Unknown: st.Unknown,
+				RefusedRoom: st.FrameFull + st.CommitSlow + st.DiskLow + st.TrialShare,
 			}
 		}
 		if lag, ok := s.lag(r.Context()); ok {

@@ -84,7 +84,7 @@ type serverStatus struct {
 		LastMS      float64 `json:"lastCommitMs"`
 		Unresolved  bool    `json:"unresolved"`
 		RefusedRoom uint64  `json:"refusedForRoom"`
-		RefusedRate uint64  `json:"refusedForRate"`
+		RefusedRate *uint64 `json:"refusedForRate"` // of gateways alone
 	} `json:"intake"`
 	Projector *struct {
 		Applied  uint64  `json:"applied"`
@@ -135,7 +135,11 @@ func (st *serverStatus) print(con *console) {
 			unresolved = ", the outcome of a frame is not known"
 		}
 		line("intake", "%d facts in %d frames since the start, %d waiting (oldest %.0f ms), last commit %.1f ms%s", in.Facts, in.Frames, in.Open, in.OldestMS, in.LastMS, unresolved)
-		line("refused", "%d for want of room, %d too fast", in.RefusedRoom, in.RefusedRate)
+		tooFast := ""
+		if in.RefusedRate != nil {
+			tooFast = fmt.Sprintf(", %d too fast", *in.RefusedRate)
+		}
+		line("refused", "%d for want of room%s", in.RefusedRoom, tooFast)
 	}
 	if p := st.Projector; p != nil {
 		line("projector", "at position %d of %d, %.0f ms behind", p.Applied, p.End, p.BehindMS)

@@ -84,7 +84,7 @@ func TestMetricsAndStatusHoldNoIDs(t *testing.T) {
 		`tidegate_http_requests_total{method="POST",route="/v1/patient/report",status="4xx"} 1`,
 		`tidegate_http_requests_total{method="GET",route="/v1/patient/reports/:reportId",status="2xx"} 1`,
 		`tidegate_http_requests_total{method="any",route="none",status="4xx"} 1`,
-		"tidegate_intake_facts_total", "tidegate_projector_lag_seconds 0", "tidegate_http_connections ", `tidegate_dependency_up{dependency="journal"} 1`, "go_goroutines",
+		"tidegate_intake_facts_total", `tidegate_ready{role="all"} 1`, "tidegate_projector_lag_seconds 0", "tidegate_http_connections ", `tidegate_dependency_up{dependency="journal"} 1`, "go_goroutines",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in the metrics", want)

@@ -48,7 +48,7 @@ func newMetrics(s *Server) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.latency, m.panics, m.connections, m.connectionsOver, m.handshakesFailed,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		newIntakeCollector(s.intake), dependencyCollector(s.opts.Dependencies))
+		newIntakeCollector(s.intake), dependencyCollector(s.opts.Dependencies), readyCollector{s})
 	if s.opts.Directory != nil {
 		m.registry.MustRegister(newDirectoryCollector(s.opts.Directory))
 	}
@@ -170,6 +170,29 @@ func (c *lagCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(c.applied, prometheus.GaugeValue, float64(lag.Applied))
 	ch <- prometheus.MustNewConstMetric(c.end, prometheus.GaugeValue, float64(lag.End))
 	ch <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, lag.Age.Seconds())
+}
+
+// readyCollector shows what /readyz answers.
+type readyCollector struct{ server *Server }
+
+// RoleAll is the role of a process that runs all of them.
+const RoleAll = "all"
+
+var readyDesc = prometheus.NewDesc("tidegate_ready", "1 while the role is ready.", []string{"role"}, nil)
+
+// Describe implements prometheus.Collector.
+func (readyCollector) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
+
+// Collect implements prometheus.Collector.
+func (c readyCollector) Collect(ch chan<- prometheus.Metric) {
+	ready, role := 0.0, c.server.opts.Role
+	if c.server.notReady() == "" {
+		ready = 1
+	}
+	if role == "" {
+		role = RoleAll
+	}
+	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready, role)
 }
 
 // dependencyCollector shows every dependency by name, as /status does.
