@@ -10,8 +10,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/epro"
 	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/journal"
 	"github.com/tidegate/tidegate/internal/projector"
 	"github.com/tidegate/tidegate/internal/receipt"
 	"github.com/tidegate/tidegate/internal/registry"
@@ -266,10 +268,23 @@ func anchorsOf(cfg Config, dir, fingerprint string) (anchors []receipt.Anchor, w
 }
 
 // keySet is the certified keys of the folder, as files, with more certificates:
-// on one machine the files are enough to check anchors before the tables are
-// there.
+// the files of a data folder or a root folder are enough to check anchors before
+// the tables are there.
 func (f *folder) keySet(more ...receipt.Certificate) (*receipt.KeySet, error) {
-	return receipt.NewKeySet(receipt.NewKeys(f.keys.RootPublic(), joined(more, f.keys.Certificates())...), f.keys.Fingerprint())
+	return keySetOf(f.keys, more...)
+}
+
+// keySetOf is more, with the keys of a folder and those that it issued.
+func keySetOf(keys *auth.Keys, more ...receipt.Certificate) (*receipt.KeySet, error) {
+	all := joined(more, keys.Certificates())
+	issued, err := keys.Issued()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range issued {
+		all = joined(all, []receipt.Certificate{i.Certificate})
+	}
+	return receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), all...), keys.Fingerprint())
 }
 
 // checkAnchors refuses a journal that ends below what an anchor saw. An anchor
@@ -282,7 +297,33 @@ func (n *node) checkAnchors(ctx context.Context) error {
 			return err
 		}
 	}
-	return n.checkAnchorsWith(ctx, certs)
+	err := n.checkAnchorsWith(ctx, certs)
+	if !n.cfg.inPostgres() || !errors.Is(err, receipt.ErrCheckpoint) {
+		return err
+	}
+	return n.signerUnknown(ctx, err)
+}
+
+// signerError says that an anchor may be signed by a key that the tables do not
+// know yet. It is an [receipt.ErrCheckpoint].
+type signerError struct{ applied, end journal.Position }
+
+// Error is what the operator reads.
+func (e *signerError) Error() string {
+	return fmt.Sprintf("an anchor is signed by a key that is not known here, and the tables, which tell the keys of other processes, are behind the journal (at position %d of %d): "+
+		"wait until a projector has caught up, or name the root folder with --data, which knows the keys that were issued from it", e.applied, e.end)
+}
+
+// Unwrap implements error.
+func (e *signerError) Unwrap() error { return receipt.ErrCheckpoint }
+
+// signerUnknown is err, or what explains it while tables are behind.
+func (n *node) signerUnknown(ctx context.Context, err error) error {
+	lag, lagErr := n.projector.Lag(ctx)
+	if lagErr != nil || lag.Applied >= lag.End {
+		return err
+	}
+	return &signerError{applied: lag.Applied, end: lag.End}
 }
 
 // signersOfAnchors are the keys that anchors may be signed with, whatever the

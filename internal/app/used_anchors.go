@@ -171,7 +171,7 @@ func compareRestored(ctx context.Context, dir string, u usedAnchors) (_ []anchor
 	if err != nil {
 		return nil, err
 	}
-	set, err := receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), keys.Certificates()...), keys.Fingerprint())
+	set, err := keySetOf(keys)
 	if err != nil {
 		return nil, err
 	}
