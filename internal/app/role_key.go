@@ -28,12 +28,12 @@ func watchOwnKey(ctx context.Context, p *process) (func(context.Context) error, 
 		if errors.Is(err, auth.ErrOwnKeyRetired) {
 			return nil, err
 		}
-		if err == nil || pause(early, ownKeyFirst) != nil {
+		if err == nil || !rest(early, ownKeyFirst) {
 			break
 		}
 	}
 	return p.inBackground(func(ctx context.Context) error {
-		for pause(ctx, watchEvery) == nil {
+		for rest(ctx, watchEvery) {
 			limited, cancel := context.WithTimeout(ctx, watchLimit)
 			err := p.ownKey(limited)
 			cancel()
@@ -60,16 +60,4 @@ func (p *process) ownKey(ctx context.Context) error {
 		}
 	}
 	return p.keys.Usable(certs.List())
-}
-
-// pause waits, or returns the context's error.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -32,6 +32,9 @@ same by itself with ship.to in its configuration, and shows how far the copy is 
 The copy holds health data. It holds no private key: keys.json in it is public. What is erased in the journal later stays in the copy:
 a copy must be destroyed, or made anew, when bodies are erased.
 
+A copy on a disk that is mounted lies two folders below the mount point, and the first is made by hand while the disk is there. Only the last one is
+made here, so a disk that is not mounted shows as an error; else its copy would fill the disk of the journal itself.
+
 Audit a copy in a folder, at any time:
 
   tidegate verify --data COPY --root FINGERPRINT
@@ -42,7 +45,7 @@ never reached the copy show as a journal below its anchor (era open accepts that
   cp -a BACKUP/keys BACKUP/vault.db COPY/
   tidegate serve --data COPY --anchor WHERE
 
-A copy in a database is served from as it is: name it as postgres.journalURL; the vault is in your backup of it.`, "tidegate ship --data /var/lib/tidegate --to /mnt/other-host/tidegate-copy")
+A copy in a database is served from as it is: name it as postgres.journalURL; the vault is in your backup of it.`, "tidegate ship --data /var/lib/tidegate --to /mnt/other-host/tidegate/copy")
 }
 
 // Run ships until it is told to stop, or all is there.

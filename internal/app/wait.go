@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/internal/postgres"
@@ -67,7 +66,7 @@ func newerSchema(err error) bool {
 
 // hopelessDatabase says that waiting for a database will not help.
 func hopelessDatabase(err error) bool {
-	return newerSchema(err) || strings.Contains(err.Error(), "is no URL of a database")
+	return newerSchema(err) || errors.Is(err, postgres.ErrURL)
 }
 
 // inTime runs f and leaves it behind when ctx ends first.

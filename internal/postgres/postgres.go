@@ -49,13 +49,16 @@ const (
 	maxConnLifetime       = time.Hour // a failed-over address is noticed by then at the latest
 )
 
+// ErrURL says that what was given is no URL of a database: no waiting helps.
+var ErrURL = errors.New("is no URL of a database")
+
 // Open makes a pool. It does not connect: the first use does, and says what is
 // wrong. An error means that the options cannot work.
 func Open(ctx context.Context, o Options) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		// The error of the parser may repeat the URL, and a password in it.
-		return nil, fmt.Errorf("postgres: %s is no URL of a database; it looks like postgres://user@host:5432/database?sslmode=verify-full", Redact(o.URL))
+		return nil, fmt.Errorf("postgres: %s %w; it looks like postgres://user@host:5432/database?sslmode=verify-full", Redact(o.URL), ErrURL)
 	}
 	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
 		cfg.ConnConfig.RuntimeParams["application_name"] = or(o.Name, "tidegate")

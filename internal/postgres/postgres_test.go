@@ -225,7 +225,7 @@ func TestFinal(t *testing.T) {
 func TestNoURL(t *testing.T) {
 	for _, url := range []string{"postgres://app:hunter2@[", "host=db password=hunter2 port=x"} {
 		_, err := postgres.Open(t.Context(), postgres.Options{URL: url})
-		if err == nil || strings.Contains(err.Error(), "hunter2") {
+		if !errors.Is(err, postgres.ErrURL) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("got %v", err)
 		}
 	}
