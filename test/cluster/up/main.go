@@ -90,6 +90,9 @@ func (u *up) run(ctx context.Context) (err error) {
 // root; what is secret lies in files and folders of its own, which nobody else
 // may read.
 func (u *up) makeDir() error {
+	if info, err := os.Stat(u.dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("-data: %s is a file, and a folder is wanted: name another, or one that is not there yet", u.dir)
+	}
 	if err := os.MkdirAll(u.dir, 0o711); err != nil { //nolint:gosec // see above
 		return err
 	}
