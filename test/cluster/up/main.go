@@ -250,8 +250,8 @@ func (u *up) print() error {
 	}
 	first := u.cluster.Of(cluster.Gateway)[0]
 	fmt.Printf(requests, first.URL(), strings.TrimSpace(phone), u.binary, u.cluster.Root(), fields[1], time.Now().Format(time.RFC3339),
-		strings.TrimSpace(staff), u.cluster.ConfigFile(), filepath.Join(u.dir, "logs"))
-	fmt.Println("Processes; kill any of them, it comes back:")
+		strings.TrimSpace(staff), u.cluster.ConfigFile(), filepath.Join(u.dir, "logs"), min(waveOfPhones, u.participants))
+	fmt.Println("Tidegate's processes; kill any of them, it comes back. PostgreSQL and etcd come back with Ctrl-C and a new run:")
 	for _, role := range []string{cluster.Gateway, cluster.Trial, cluster.Projector} {
 		for _, r := range u.cluster.Of(role) {
 			at := ""
@@ -267,6 +267,10 @@ func (u *up) print() error {
 	fmt.Printf("\nStop: Ctrl-C. Run it again and it goes on where it was; delete %s to begin anew.\n", u.dir)
 	return nil
 }
+
+// waveOfPhones is the wave that is suggested, where there are as many
+// participants: reports of others would be quarantined.
+const waveOfPhones = 10_000
 
 const requests = `
 Acknowledged reports survive the loss of one database server (class sync-replica); both run on this machine here.
@@ -291,8 +295,8 @@ Check a receipt with no server (paste the receipt between the quotes):
   curl -sS %[1]s/v1/keys > keys.json
   echo 'RECEIPT' | %[3]s verify receipt - --keys keys.json --root %[5]s
 
-Send a wave of 10,000 phones in a minute, then prove that nothing was lost:
-  %[3]s load --target %[1]s --data %[4]s --phones 10000 --over 60s --retry --acks acks.ndjson
+Send a wave of %[10]d phones in a minute, then prove that nothing was lost:
+  %[3]s load --target %[1]s --data %[4]s --phones %[10]d --over 60s --retry --acks acks.ndjson
   %[3]s verify --data %[4]s --config %[8]s --acks acks.ndjson
 
 Logs: %[9]s
