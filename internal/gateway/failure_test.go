@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,6 +267,53 @@ func TestTablesThatAreDownAreNever4xx(t *testing.T) {
 	if a := w.post(submitPath, token, report("T001", "P-1", epro.NewUUID(), 1)); a.status != 200 {
 		t.Errorf("a report needs no tables: %s", a)
 	}
+}
+
+// An outage is told when it begins, when it is over, and now and then between;
+// each request that failed is counted.
+func TestAnOutageIsToldOnce(t *testing.T) {
+	tables, ahead := &reader{fail: errDown}, &atomic.Int64{}
+	w := newWorld(t, setup{options: func(o *gateway.Options) {
+		tables.Reader = o.Reader
+		o.Reader, o.Now = tables, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	}})
+	token := w.participant("T001", "P-1", auth.ScopeSubmit|auth.ScopeRead)
+	asks := func(n int, what int, later time.Duration) {
+		t.Helper()
+		ahead.Add(int64(later))
+		for range n {
+			if a := w.get("/v1/patient/reports", token); a.status != what {
+				t.Fatalf("%s, want %d", a, what)
+			}
+		}
+	}
+	told := func(begun, lasting, over int) {
+		t.Helper()
+		logged := w.log.String()
+		for text, want := range map[string]int{"a request could not be served": begun, "can still not be served": lasting, "are served again": over} {
+			if got := strings.Count(logged, text); got != want {
+				t.Errorf("%q is in the log %d times, want %d:\n%s", text, got, want, logged)
+			}
+		}
+	}
+	asks(20, 503, 0)
+	told(1, 0, 0)
+	for range 8 { // within the quiet time of each other
+		asks(1, 503, 45*time.Second)
+	}
+	told(1, 1, 0)
+	tables.fail = nil
+	asks(1, 200, time.Second) // too early to say
+	told(1, 1, 0)
+	asks(3, 200, 10*time.Second)
+	told(1, 1, 1)
+	if _, text := w.admin("/metrics"); !strings.Contains(text, `tidegate_http_requests_total{method="GET",route="/v1/patient/reports",status="5xx"} 28`) {
+		t.Error("not every failure was counted")
+	}
+	tables.fail = errDown
+	asks(1, 503, 0)
+	asks(1, 503, 2*time.Minute) // nothing was asked meanwhile: it may be another one
+	told(3, 1, 1)
 }
 
 // TestAStopAnswersEverybody: requests in hand get a definite answer, those whose

@@ -177,6 +177,7 @@ func (s *Server) newEngine() (*gin.Engine, error) {
 // serve wraps a handler: it counts, maps the error, and outlives a panic.
 func (s *Server) serve(r route) gin.HandlerFunc {
 	m := s.metrics.route(r.method, r.path)
+	out := &outage{log: s.log.With("route", r.path, "method", r.method)}
 	return func(c *gin.Context) {
 		start := time.Now()
 		h := c.Writer.Header()
@@ -196,18 +197,20 @@ func (s *Server) serve(r route) gin.HandlerFunc {
 			m.observe(c.Writer.Status(), time.Since(start))
 		}()
 		if err := r.handle(c); err != nil {
-			s.fail(c, &r, err)
+			s.fail(c, &r, out, err)
+		} else if out.on.Load() {
+			out.served(c.Request.Context(), s.now())
 		}
 	}
 }
 
 // fail answers an error, once.
-func (s *Server) fail(c *gin.Context, r *route, err error) {
+func (s *Server) fail(c *gin.Context, r *route, out *outage, err error) {
 	writes := r.writes || (r.method == "any" && c.Request.Method != http.MethodGet && c.Request.Method != http.MethodHead)
 	p := problemOf(err, writes)
 	gone := c.Request.Context().Err() != nil
 	if p.cause != nil && !gone {
-		s.log.ErrorContext(c.Request.Context(), "a request could not be served", "route", r.path, "method", r.method, "error", p.cause)
+		out.fails(c.Request.Context(), s.now(), p.cause)
 	}
 	if c.Writer.Written() {
 		// Too late for another answer: cut the stream, so that nobody takes it for whole.
