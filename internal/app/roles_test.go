@@ -268,6 +268,20 @@ func TestRolesTogether(t *testing.T) {
 			}
 		}
 	}
+	// What a role does not have is not shown as 0.
+	shown := c.ok("status", "--data", filepath.Join(c.dir, "trial-1"))
+	if !strings.Contains(shown, "for want of room\n") || strings.Contains(shown, "too fast") {
+		t.Errorf("status of the trial role:\n%s", shown)
+	}
+	if shown = c.ok("status", "--data", filepath.Join(c.dir, "projector-1")); strings.Contains(shown, "intake") || strings.Contains(shown, "refused") {
+		t.Errorf("status of the projector role:\n%s", shown)
+	}
+	for _, r := range []*roleProcess{gateway, trial, projector} {
+		role := strings.TrimSuffix(r.name, "-1")
+		if _, page := get(t, "http://"+r.value("admin")+"/metrics", ""); strings.Count(page, "tidegate_ready{") != 1 || !strings.Contains(page, fmt.Sprintf("tidegate_ready{role=%q} 1", role)) {
+			t.Errorf("%s does not say in its metrics that it is ready", role)
+		}
+	}
 	out := c.ok("verify", "--data", c.root, "--config", c.config, "--acks", acks)
 	t.Log(out)
 	c.ok("verify", "--data", filepath.Join(c.dir, "gateway-1"), "--journal", c.journal, "--acks", acks)
