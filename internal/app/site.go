@@ -175,7 +175,7 @@ var (
 	readyDesc   = prometheus.NewDesc("tidegate_ready", "1 while the role is ready.", []string{"role"}, nil)
 	appliedDesc = prometheus.NewDesc("tidegate_projector_applied_position", "Position of the last frame in the tables.", nil, nil)
 	endDesc     = prometheus.NewDesc("tidegate_projector_end_position", "Position of the last frame in the journal.", nil, nil)
-	lagDesc     = prometheus.NewDesc("tidegate_projector_lag_seconds", "How much of the journal's time is not in the tables yet.", nil, nil)
+	lagDesc     = prometheus.NewDesc("tidegate_projector_lag_seconds", "Age of the oldest frame that is not in the tables yet; 0 when all are.", nil, nil)
 	activeDesc  = prometheus.NewDesc("tidegate_projector_active", "1 while this process moves the tables' cursor.", nil, nil)
 	framesDesc  = prometheus.NewDesc("tidegate_projector_frames_total", "Frames applied by this process since it became active.", nil, nil)
 	factsDesc   = prometheus.NewDesc("tidegate_projector_facts_total", "Facts applied by this process since it became active.", nil, nil)

@@ -141,9 +141,12 @@ func (st *serverStatus) print(con *console) {
 		}
 		line("refused", "%d for want of room%s", in.RefusedRoom, tooFast)
 	}
-	if p := st.Projector; p != nil {
-		line("projector", "at position %d of %d, %.0f ms behind", p.Applied, p.End, p.BehindMS)
-	} else {
+	switch p := st.Projector; {
+	case p == nil:
 		line("projector", "does not say how far it is")
+	case p.Applied < p.End:
+		line("projector", "at position %d of %d, the oldest frame waits %.0f ms", p.Applied, p.End, p.BehindMS)
+	default:
+		line("projector", "at position %d of %d, nothing waits", p.Applied, p.End)
 	}
 }

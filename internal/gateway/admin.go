@@ -32,7 +32,7 @@ type State struct {
 // Lag is how far the tables are behind the journal.
 type Lag struct {
 	Applied, End journal.Position
-	Age          time.Duration // of the journal's time that is not in the tables; 0 when all is
+	Age          time.Duration // of the oldest frame that is not in the tables; 0 when all are
 }
 
 // lagTime bounds the question, so that no page of numbers hangs on the tables.

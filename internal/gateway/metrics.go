@@ -150,7 +150,7 @@ func newLagCollector(s *Server) *lagCollector {
 		server:  s,
 		applied: desc("applied_position", "Position of the last frame in the tables."),
 		end:     desc("end_position", "Position of the last frame in the journal."),
-		age:     desc("lag_seconds", "How much of the journal's time is not in the tables yet."),
+		age:     desc("lag_seconds", "Age of the oldest frame that is not in the tables yet; 0 when all are."),
 	}
 }
 

@@ -79,6 +79,44 @@ func TestFollowingAndWaiting(t *testing.T) {
 	}
 }
 
+// TestLagIsTheAgeOfTheOldestThatWaits: a report after a quiet night is not late
+// because of the night, and one that waits grows older while nothing comes.
+func TestLagIsTheAgeOfTheOldestThatWaits(t *testing.T) {
+	w, s := newWorld(t), openStore(t)
+	p := projector.New(w.journal, s, 0, projector.Options{})
+	commitAgo := func(d time.Duration) {
+		w.command(epro.KindKeyAdded, rawJSON(`{}`))
+		w.now = time.Now().Add(-d)
+		w.commit() // a second later
+	}
+	lag := func() time.Duration {
+		t.Helper()
+		l, err := p.Lag(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Age
+	}
+	if got := lag(); got != 0 {
+		t.Errorf("nothing is there, and waits for %v", got)
+	}
+	commitAgo(12 * time.Hour)
+	w.mustProject(s)
+	if got := lag(); got != 0 {
+		t.Errorf("nothing waits, for %v", got)
+	}
+	commitAgo(10 * time.Minute)
+	commitAgo(time.Second)
+	if got := lag(); got < 9*time.Minute || got > 11*time.Minute {
+		t.Errorf("the oldest frame waits 10 minutes, the lag is %v", got)
+	}
+	w.mustProject(s)
+	commitAgo(-time.Hour) // of a gateway whose clock is ahead
+	if got := lag(); got != 0 {
+		t.Errorf("a frame of later waits for %v", got)
+	}
+}
+
 // TestAppliesWhatIsThere has journals that end where a read ends: what was read
 // must not wait for more to come.
 func TestAppliesWhatIsThere(t *testing.T) {

@@ -278,8 +278,8 @@ func (p *Projector) Passed(ctx context.Context, id epro.UUID) (store.Outcome, er
 // Lag is how far the tables are behind the journal.
 type Lag struct {
 	Applied, End journal.Position
-	// Age is the difference between the committedAt of the two frames: how much
-	// of the journal's time is missing. 0 when all is applied.
+	// Age is how long the oldest frame that is not applied has waited, by this
+	// machine's clock and the frame's committedAt. 0 when all is applied.
 	Age time.Duration
 }
 
@@ -297,16 +297,27 @@ func (p *Projector) Lag(ctx context.Context) (Lag, error) {
 	if lag.End <= lag.Applied {
 		return lag, nil
 	}
-	f, err := journal.DecodeFrame(end.Bytes)
+	waiting, err := p.journal.Read(ctx, p.shard, c.Position, 1)
 	if err != nil {
-		return lag, fmt.Errorf("read the journal's end: %w", err)
+		return lag, fmt.Errorf("read the oldest frame that waits: %w", err)
 	}
-	last, err := p.store.LastFrame(ctx, p.shard)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return lag, err
+	if len(waiting) == 0 {
+		return lag, nil
 	}
-	if err == nil {
-		lag.Age = max(0, time.Duration(f.Header.Time-last.Time))
+	var came int64
+	if f, err := journal.DecodeFrame(waiting[0].Bytes); err == nil {
+		came = f.Header.Time
+	} else {
+		// A damaged frame, which stops the projector: it came after this one.
+		last, err := p.store.LastFrame(ctx, p.shard)
+		if errors.Is(err, store.ErrNotFound) {
+			return lag, nil
+		}
+		if err != nil {
+			return lag, err
+		}
+		came = last.Time
 	}
+	lag.Age = max(0, time.Since(time.Unix(0, came)))
 	return lag, nil
 }
