@@ -204,6 +204,9 @@ func (keysRetireCmd) Help() string {
 
 // Run retires a key.
 func (c keysRetireCmd) Run(ctx context.Context, con *console) error {
+	if _, err := receipt.ParseKeyID(c.KeyID); err != nil {
+		return usageError{fmt.Errorf("%q is no signing key: %w, as keys list prints it", c.KeyID, err)}
+	}
 	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err

@@ -70,6 +70,9 @@ since. That is how the key of one process is rotated; older receipts stay valid.
 
 // Run issues keys.
 func (c keysIssueCmd) Run(con *console) error {
+	if err := auth.CheckName(c.Name); err != nil {
+		return usageError{fmt.Errorf("--name: %w", err)}
+	}
 	keys, err := keysOf(c.Data)
 	if err != nil {
 		return err

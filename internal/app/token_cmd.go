@@ -110,6 +110,10 @@ func (tokenStaffCmd) Help() string {
 
 // Run prints a token.
 func (c tokenStaffCmd) Run(ctx context.Context, con *console) error {
+	grant := auth.Grant{Role: auth.Role(c.Role), Trial: c.Trial, Site: c.Site}
+	if err := grant.Validate(); err != nil {
+		return usageError{err}
+	}
 	cfg, err := c.load(con, c.Data)
 	if err != nil {
 		return err

@@ -38,6 +38,10 @@ func checkBundleName(name string) error {
 	return nil
 }
 
+// CheckName says what is wrong with a name that keys are to be issued to, before
+// anything is done.
+func CheckName(name string) error { return checkBundleName(name) }
+
 // bundleName reads for whom the keys were issued, "" if for nobody.
 func (k *Keys) bundleName() (string, error) {
 	f, err := k.read(fileBundle, map[string]int{tagBundle: anyLength})
