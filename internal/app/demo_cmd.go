@@ -161,12 +161,29 @@ func writeAndWait(ctx context.Context, con *console, n *node, commands []registr
 	return nil
 }
 
+// commandGrace is how long a command that is told to stop waits for what it has
+// written.
+const commandGrace = 5 * time.Second
+
 // withNode runs f on the record path of a folder, without listeners.
 func withNode(ctx context.Context, con *console, cfg Config, create bool, what string, f func(context.Context, *node) error) error {
 	log := newLog(con.err, LogConfig{Format: "text", Level: "warn"})
+	if pg := &cfg.Postgres; cfg.inPostgres() {
+		defer con.tellWaits(ctx, pg, what, pg.journalURL(), pg.storeURL(), pg.vaultURL())()
+	}
 	n, err := openCommand(ctx, cfg, what, create, commandPath(cfg), (*node).check, log)
+	if err != nil && cfg.inPostgres() && ctx.Err() != nil {
+		return fmt.Errorf("stopped before it began: run this again, what is there by then is not made twice (%w)", context.Cause(ctx))
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(ctx, n), n.close(context.WithoutCancel(ctx)))
+	err = f(ctx, n)
+	closing := context.WithoutCancel(ctx)
+	if ctx.Err() != nil { // a frame whose commit waits for a standby may wait for ever
+		var cancel context.CancelFunc
+		closing, cancel = context.WithTimeout(closing, commandGrace)
+		defer cancel()
+	}
+	return errors.Join(err, n.close(closing))
 }

@@ -66,7 +66,12 @@ func (c migrateCmd) Run(ctx context.Context, con *console) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	tellNoMore := con.tellWaits(ctx, &cfg.Postgres, "migrate", cfg.Postgres.journalURL(), cfg.Postgres.vaultURL())
 	all, err := migrateAll(ctx, cfg.Postgres, c.Check)
+	tellNoMore()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("stopped before it was known to be done. Each step is there as a whole or not at all, and what is there may not be on the standby yet: run it again, it is safe (%w)", context.Cause(ctx))
+	}
 	toDo := false
 	for _, m := range all {
 		toDo = toDo || m.ToDo
