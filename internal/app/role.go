@@ -170,6 +170,7 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 		parts[i] = role{pt.name, func(ctx context.Context, _ *node) (func(context.Context) error, error) { return pt.start(ctx, p) }}
 	}
 	cause := stoppedEarly(ctx, p.log, p.start(ctx, parts))
+	var failed error // after the start
 	if cause == nil && ctx.Err() == nil {
 		deps := p.dependencies()
 		p.site.shown.Store(&deps)
@@ -178,8 +179,8 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 		select {
 		case <-ctx.Done():
 			p.log.Info("stopping")
-		case cause = <-p.failed:
-			p.log.Error("stopping: a part of the process failed", "error", cause)
+		case failed = <-p.failed:
+			p.log.Error("stopping: a part of the process failed", "error", failed)
 		}
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
@@ -188,17 +189,29 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 	err := errors.Join(cause, p.stopAll(limit))
 	stopAdmin()
 	err = errors.Join(err, <-adminDone, p.folder.close())
-	if err == nil {
-		p.log.Info("stopped cleanly")
+	return ended(p.log, failed, err)
+}
+
+// ended is what a process returns that has stopped. What the log has told is not
+// told again.
+func ended(log *slog.Logger, failed, err error) error {
+	switch {
+	case failed != nil && err != nil:
+		log.Error("the stop was not clean", "error", err)
+		return errFindings
+	case failed != nil:
+		return errFindings
+	case err == nil:
+		log.Info("stopped cleanly")
 	}
 	return err
 }
 
-// findAnchors finds those that the projector writes, and that gateways compare
+// findAnchors finds those that the projector writes, and that the others compare
 // the journal with. The default one is beside the folder of whoever writes it.
 func (p *process) findAnchors() error {
 	writes := p.role == roleProjector
-	if !writes && (p.role != roleGateway || len(p.cfg.Anchors) == 0) {
+	if !writes && len(p.cfg.Anchors) == 0 {
 		return nil
 	}
 	anchors, warnings, err := anchorsOf(p.cfg, p.dir, p.keys.Fingerprint())

@@ -72,6 +72,9 @@ func (p *process) dependencies() []gateway.Dependency {
 	}
 	if p.rpc != nil {
 		deps = append(deps, gateway.Dependency{Name: "trial service", Check: func() gateway.State { return stateOfRPC(p.rpc, p.rpcEtcd) }})
+		if p.rpcEtcd {
+			deps = append(deps, gateway.Dependency{Name: "etcd", Check: func() gateway.State { return etcdOfRPC(p.rpc) }})
+		}
 	}
 	if p.lead != nil {
 		deps = append(deps, p.lead.dependencies()...)

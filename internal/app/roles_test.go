@@ -200,6 +200,7 @@ func get(t *testing.T, url, token string) (int, string) {
 }
 
 type roleStatus struct {
+	Role         string
 	Ready        bool
 	NotReady     string
 	Dependencies map[string]struct {
@@ -261,7 +262,10 @@ func TestRolesTogether(t *testing.T) {
 			t.Fatalf("own trials: %d %s", code, body)
 		}
 	}
-	for _, r := range []*roleProcess{gateway, trial, projector} {
+	for role, r := range map[string]*roleProcess{"gateway": gateway, "trial": trial, "projector": projector} {
+		if s := r.status(); s.Role != role || s.Dependencies["etcd"].State == "" {
+			t.Errorf("the %s's status names no etcd, or another role: %+v", role, s)
+		}
 		for name, d := range r.status().Dependencies {
 			if !d.OK {
 				t.Errorf("%s: %s is %s: %s", r.name, name, d.State, d.Note)

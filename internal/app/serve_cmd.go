@@ -268,12 +268,12 @@ func (s *server) serve(ctx context.Context) error {
 	s.gateway.SetReady(true)
 	s.log.Info("serving", append(listens, "data", s.dir)...)
 
-	var cause error
+	var cause, failed error
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: requests in hand get their answers")
-	case cause = <-s.failed:
-		s.log.Error("stopping: a part of the process failed", "error", cause)
+	case failed = <-s.failed:
+		s.log.Error("stopping: a part of the process failed", "error", failed)
 	case cause = <-publicDone:
 		publicDone <- nil
 	}
@@ -286,10 +286,7 @@ func (s *server) serve(ctx context.Context) error {
 	err := errors.Join(cause, <-publicDone, <-rpcDone, s.stopAll(limit))
 	stopAdmin()
 	err = errors.Join(err, <-adminDone, s.storage.close(), s.folder.close())
-	if err == nil {
-		s.log.Info("stopped cleanly")
-	}
-	return err
+	return ended(s.log, failed, err)
 }
 
 // dependencies are what /status names.

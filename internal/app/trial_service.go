@@ -139,6 +139,18 @@ func stateOfRPC(s *trialrpc.Server, etcd bool) gateway.State {
 	return gateway.State{OK: true, State: "serving"}
 }
 
+// etcdOfRPC is how the etcd is that holds the registration of a service.
+func etcdOfRPC(s *trialrpc.Server) gateway.State {
+	st := s.State()
+	switch {
+	case st.EtcdErr != nil:
+		return gateway.State{State: "failing", Since: st.EtcdSince, Note: fmt.Sprintf("this instance cannot register (%v): gateways that know it go on, those that start now do not find it; it is tried again", st.EtcdErr)}
+	case !st.Registered:
+		return gateway.State{State: "waiting", Note: "this instance is not registered yet"}
+	}
+	return gateway.State{OK: true, State: "registered"}
+}
+
 // startRoleDirectory keeps this gateway's copy of the registry: from the Trial
 // service, or, where none is configured, from the tables.
 func startRoleDirectory(_ context.Context, p *process) (func(context.Context) error, error) {

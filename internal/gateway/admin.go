@@ -97,6 +97,7 @@ func (s *Server) getReady(w http.ResponseWriter, _ *http.Request) {
 
 type statusAnswer struct {
 	Version      string           `json:"version,omitempty"`
+	Role         string           `json:"role"`
 	Ready        bool             `json:"ready"`
 	NotReady     string           `json:"notReady,omitempty"`
 	Dependencies map[string]State `json:"dependencies"`
@@ -127,7 +128,7 @@ type lagStatus struct {
 func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 	st := s.intake.Stats()
 	answer := statusAnswer{
-		Version: s.opts.Version, NotReady: s.notReady(), Dependencies: make(map[string]State, len(s.opts.Dependencies)),
+		Version: s.opts.Version, Role: s.role(), NotReady: s.notReady(), Dependencies: make(map[string]State, len(s.opts.Dependencies)),
 		Intake: intakeStatus{
 			Facts: st.Facts, Frames: st.Frames, Open: st.Open, OldestMS: ms(st.Oldest), LastMS: ms(st.LastCommit),
 			Unresolved: st.Unresolved, Remembered: st.Remembered, Unknown: st.Unknown,
@@ -151,6 +152,14 @@ func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request) {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	_ = enc.Encode(answer) // an error means that the client went away
+}
+
+// role is the role of the process.
+func (s *Server) role() string {
+	if s.opts.Role == "" {
+		return RoleAll
+	}
+	return s.opts.Role
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

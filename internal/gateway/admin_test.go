@@ -92,12 +92,13 @@ func TestMetricsAndStatusHoldNoIDs(t *testing.T) {
 	}
 	_, status := w.admin("/status")
 	var m struct {
+		Role         string
 		Ready        bool
 		Dependencies map[string]gateway.State
 		Projector    struct{ Applied, End uint64 }
 	}
 	must(t, json.Unmarshal([]byte(status), &m))
-	if !m.Ready || m.Dependencies["journal"].State != "serving" || m.Projector.Applied != uint64(w.end()) {
+	if m.Role != gateway.RoleAll || !m.Ready || m.Dependencies["journal"].State != "serving" || m.Projector.Applied != uint64(w.end()) {
 		t.Errorf("%s", status)
 	}
 	for _, secret := range []string{"P-1", id.String(), token} {

@@ -185,14 +185,11 @@ func (readyCollector) Describe(ch chan<- *prometheus.Desc) { ch <- readyDesc }
 
 // Collect implements prometheus.Collector.
 func (c readyCollector) Collect(ch chan<- prometheus.Metric) {
-	ready, role := 0.0, c.server.opts.Role
+	ready := 0.0
 	if c.server.notReady() == "" {
 		ready = 1
 	}
-	if role == "" {
-		role = RoleAll
-	}
-	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready, role)
+	ch <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, ready, c.server.role())
 }
 
 // dependencyCollector shows every dependency by name, as /status does.

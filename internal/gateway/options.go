@@ -134,5 +134,5 @@ type Options struct {
 	// Lag says how far the tables are behind. nil: not shown.
 	Lag     func(ctx context.Context) (Lag, error)
 	Version string // of the binary, for /status
-	Role    string // of the process, for tidegate_ready; "" for all in one
+	Role    string // of the process, for /status and tidegate_ready; "" for all in one
 }

@@ -16,7 +16,14 @@ import (
 // has the same.
 const leaseSeconds = 10
 
-var errLease = errors.New("the lease was lost")
+// silentAfter is how long etcd may leave the lease unanswered before it is said
+// to be away: a third of the lease's time lies between two answers.
+const silentAfter = 5 * time.Second
+
+var (
+	errLease      = errors.New("the lease was lost")
+	errUnanswered = errors.New("etcd does not answer, and the registration ends when its lease does")
+)
 
 // announcer keeps an instance in etcd, at KEY/LEASE as go-zero's publisher
 // does, so that any zRPC client finds it. go-zero's own would not let a server
@@ -27,6 +34,26 @@ type announcer struct {
 	address string
 	log     *slog.Logger
 	known   atomic.Bool // the instance is registered now
+	trouble atomic.Pointer[etcdTrouble]
+}
+
+// etcdTrouble is why etcd is of no use, and since when.
+type etcdTrouble struct {
+	err   error
+	since time.Time
+}
+
+// troubled notes what is wrong with etcd, nil for nothing.
+func (a *announcer) troubled(err error) {
+	if err == nil {
+		a.trouble.Store(nil)
+		return
+	}
+	t := &etcdTrouble{err: err, since: time.Now()}
+	if old := a.trouble.Load(); old != nil {
+		t.since = old.since
+	}
+	a.trouble.Store(t)
 }
 
 // run registers until ctx is done, whatever becomes of etcd, and takes the
@@ -46,6 +73,7 @@ func (a *announcer) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		a.troubled(err)
 		if !silent {
 			a.log.Warn("this instance of the Trial service is not registered in etcd: those who know it go on, new ones do not find it; trying again", "key", a.etcd.Key, "error", err)
 			silent = true
@@ -89,12 +117,19 @@ func (a *announcer) hold(ctx context.Context, client *clientv3.Client, registere
 	a.known.Store(true)
 	a.log.Info("this instance of the Trial service is registered in etcd", "key", key, "address", a.address)
 	registered()
+	a.troubled(nil)
+	silence := time.NewTimer(silentAfter)
+	defer silence.Stop()
 	for {
 		select {
 		case _, ok := <-beats:
 			if !ok {
 				return errLease
 			}
+			silence.Reset(silentAfter)
+			a.troubled(nil)
+		case <-silence.C:
+			a.troubled(errUnanswered)
 		case w, ok := <-deleted:
 			if !ok || w.Err() != nil {
 				deleted = nil // then only the lease tells

@@ -120,7 +120,11 @@ func TestDirectoryFollows(t *testing.T) {
 		d.Run(ctx, client)
 		close(ended)
 	}()
-	w.eventually("the directory knows P-2", func() bool { return len(d.PatientTrials("P-2")) == 2 })
+	w.eventually("the directory knows both trials of P-2", func() bool {
+		_, one := d.PatientTrial("T001", "P-2")
+		_, two := d.PatientTrial("T002", "P-2")
+		return one == nil && two == nil
+	})
 	cancel()
 	<-ended
 }

@@ -199,9 +199,13 @@ func TestFrozenEtcd(t *testing.T) {
 	})
 	calling := callAllTheTime(t, client)
 	etcd.Freeze()
+	w.eventually("the service says that etcd does not answer, before its lease is over", func() bool {
+		st := s.server.State()
+		return st.EtcdErr != nil && !st.EtcdSince.IsZero() && st.Registered
+	})
 	w.eventually("the service notices", func() bool { return !s.server.State().Registered })
 	etcd.Thaw()
-	w.eventually("it is registered again", func() bool { return s.server.State().Registered })
+	w.eventually("it is registered again", func() bool { st := s.server.State(); return st.Registered && st.EtcdErr == nil })
 	w.eventually("only the address is there", func() bool { return slices.Contains(registered(t, etcd.Client(t)), s.addr) })
 	close(calling.stop)
 	calling.done.Wait()

@@ -182,11 +182,19 @@ func advertised(c Settings, listens string) string {
 // State is what /status says of a service.
 type State struct {
 	Serving    bool
-	Registered bool // in etcd, now
+	Registered bool      // in etcd, as far as is known
+	EtcdErr    error     // why etcd is of no use now; nil while it answers, and without it
+	EtcdSince  time.Time // since when it is of none
 }
 
 // State says how the service is.
 func (s *Server) State() State {
-	a := s.announcer.Load()
-	return State{Serving: s.serving.Load(), Registered: a != nil && a.known.Load()}
+	st := State{Serving: s.serving.Load()}
+	if a := s.announcer.Load(); a != nil {
+		st.Registered = a.known.Load()
+		if t := a.trouble.Load(); t != nil {
+			st.EtcdErr, st.EtcdSince = t.err, t.since
+		}
+	}
+	return st
 }

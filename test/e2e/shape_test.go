@@ -130,7 +130,7 @@ func (s *site) again() *server.Server {
 // wants of /status of every role: what it stands on, by name.
 var wants = map[string][]string{
 	cluster.Gateway:   {"journal", "tables", "vault", "projector", "directory", "trial service", "etcd"},
-	cluster.Trial:     {"journal", "tables", "vault", "projector", "trial service"},
+	cluster.Trial:     {"journal", "tables", "vault", "projector", "trial service", "etcd"},
 	cluster.Projector: {"journal", "tables", "projector", "etcd", "anchor "},
 }
 
