@@ -133,7 +133,17 @@ func startIntake(ctx context.Context, n *node) (func(context.Context) error, err
 	if err := n.bootstrap(ctx); err != nil {
 		return nil, errors.Join(err, in.Close(ctx))
 	}
-	return in.Close, nil
+	return func(limit context.Context) error {
+		if n.cfg.inPostgres() { // what comes after has connections to close
+			var cancel context.CancelFunc
+			limit, cancel = earlier(limit, closingTime)
+			defer cancel()
+		}
+		if err := in.Close(limit); err != nil {
+			return fmt.Errorf("whether the journal keeps the last frame is not known: who waited for it was told so and sends the same again, which counts once (%w)", err)
+		}
+		return nil
+	}, nil
 }
 
 func diskFree(dir string) (uint64, error) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidegate/tidegate/internal/directory"
 	"github.com/tidegate/tidegate/internal/postgres"
@@ -117,6 +118,7 @@ type process struct {
 	listens    []any  // attributes for the log: where it listens beside the admin address
 
 	waiting atomic.Pointer[string] // why it is not ready; nil once all parts have started
+	leaves  []string               // what it could not close when it stopped
 }
 
 // part is a part of a process.
@@ -187,9 +189,36 @@ func (p *process) run(ctx context.Context, r roleAlone, admin net.Listener) erro
 	defer cancel()
 	p.wait("stopping")
 	err := errors.Join(cause, p.stopAll(limit))
+	if len(p.leaves) > 0 {
+		p.log.Warn("connections did not close, for their server does not answer: they end with this process, and nothing waits for them", "of", strings.Join(p.leaves, ", "))
+	}
 	stopAdmin()
 	err = errors.Join(err, <-adminDone, p.folder.close())
 	return ended(p.log, failed, err)
+}
+
+// Shares of [stopGrace] on PostgreSQL: a server that hangs takes nothing from
+// what comes after.
+const (
+	stopListener = 6 * time.Second        // until those who still wait are told that the outcome is unknown
+	closingTime  = 2 * time.Second        // kept back for what comes after intake
+	letGoTime    = 600 * time.Millisecond // of each pool
+)
+
+// letGo closes connections that nothing uses any more. Those to a server that
+// hangs are left to the end of the process.
+func (p *process) letGo(what string, closing func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- closing() }()
+	timer := time.NewTimer(letGoTime)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		p.leaves = append(p.leaves, what)
+		return nil
+	}
 }
 
 // ended is what a process returns that has stopped. What the log has told is not

@@ -27,6 +27,7 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 	}
 	o.Directory, o.Dependencies = p.registry, p.dependencies()
 	o.Metrics, o.Role = p.site.parts, p.role
+	o.Config.StopTimeout = stopListener
 	g, err := gateway.New(o)
 	if err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func openRoleJournal(ctx context.Context, p *process) (func(context.Context) err
 		return nil, errors.Join(err, j.Close())
 	}
 	p.wait("starting")
-	return func(ctx context.Context) error { return inTime(ctx, j.Close) }, nil
+	return func(context.Context) error { return p.letGo("the journal", j.Close) }, nil
 }
 
 // What a role does with the tables.
@@ -101,7 +101,7 @@ func background[T io.Closer](p *process, l *late[T], open func(context.Context) 
 		return nil
 	})
 	return func(ctx context.Context) error {
-		return errors.Join(stop(ctx), inTime(ctx, l.Close))
+		return errors.Join(stop(ctx), p.letGo(l.what, l.Close))
 	}
 }
 

@@ -39,6 +39,7 @@ const stateActive = "active"
 const (
 	overtakenPause = time.Second      // before it looks whether the other one goes on
 	stoppedPause   = 15 * time.Second // before it tries again what an operator has to mend
+	lastCheckpoint = 4 * time.Second  // for the last one, at a stop
 )
 
 // startRoleProjector stands for election, and projects when it is this one's turn.
@@ -155,7 +156,7 @@ func (l *leader) project(ctx context.Context) error {
 	l.log.Info("projecting")
 	stop := l.anchor(pr)
 	err := pr.Run(ctx)
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace/2)
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCheckpoint)
 	defer cancel()
 	return errors.Join(err, stop(limit))
 }

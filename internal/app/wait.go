@@ -69,6 +69,15 @@ func hopelessDatabase(err error) bool {
 	return newerSchema(err) || errors.Is(err, postgres.ErrURL)
 }
 
+// earlier is ctx, ended by a time before its own end. Without an end it is ctx.
+func earlier(ctx context.Context, by time.Duration) (context.Context, context.CancelFunc) {
+	end, ends := ctx.Deadline()
+	if !ends {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end.Add(-by))
+}
+
 // inTime runs f and leaves it behind when ctx ends first.
 func inTime(ctx context.Context, f func() error) error {
 	done := make(chan error, 1)
