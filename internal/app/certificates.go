@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/tidegate/tidegate/internal/epro"
@@ -24,25 +26,37 @@ func joined(first, second []receipt.Certificate) []receipt.Certificate {
 }
 
 // certificatesOfTables are those that the facts tell, with their retirements.
-func certificatesOfTables(ctx context.Context, r store.Reader) ([]receipt.Certificate, error) {
+func certificatesOfTables(ctx context.Context, r store.Reader, root ed25519.PublicKey) (*receipt.Certificates, error) {
 	facts, err := r.Keys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the certified keys from the tables: %w", err)
 	}
-	var certs receipt.Certificates
+	certs := receipt.NewCertificates(root)
 	for _, f := range facts {
-		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
-			return nil, err
-		}
+		certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired)
 	}
-	return certs.List(), nil
+	return certs, nil
 }
 
 // certificatesIn reads the whole journal for them: for when there are no tables.
-// Frames and facts that cannot be read are passed over; others name them. Each
-// certificate is checked against the root key by whoever uses it.
-func certificatesIn(ctx context.Context, j journal.Journal) ([]receipt.Certificate, error) {
-	var certs receipt.Certificates
+// Frames and facts that cannot be read are passed over; others name them.
+func certificatesIn(ctx context.Context, j reader, root ed25519.PublicKey) (*receipt.Certificates, error) {
+	certs := receipt.NewCertificates(root)
+	err := keyFacts(ctx, j, math.MaxUint64, func(body []byte, retired bool) bool {
+		certs.AddFact(body, retired)
+		return true
+	})
+	return certs, err
+}
+
+// reader is the part of a journal that is read.
+type reader interface {
+	Read(ctx context.Context, shard uint32, after journal.Position, limit int) ([]journal.Record, error)
+}
+
+// keyFacts calls fn for each key.added and key.retired fact up to a position,
+// until it returns false.
+func keyFacts(ctx context.Context, j reader, upTo journal.Position, fn func(body []byte, retired bool) bool) error {
 	var after journal.Position
 	for {
 		records, err := j.Read(ctx, shard, after, 64)
@@ -52,10 +66,10 @@ func certificatesIn(ctx context.Context, j journal.Journal) ([]receipt.Certifica
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read the certified keys from the journal: %w", err)
+			return fmt.Errorf("read the certified keys from the journal: %w", err)
 		}
-		if len(records) == 0 {
-			return certs.List(), nil
+		if len(records) == 0 || after >= upTo {
+			return nil
 		}
 		for _, r := range records {
 			after = r.Position
@@ -68,7 +82,9 @@ func certificatesIn(ctx context.Context, j journal.Journal) ([]receipt.Certifica
 				if err != nil || e.Kind != epro.KindKeyAdded && e.Kind != epro.KindKeyRetired {
 					continue
 				}
-				_ = certs.AddFact(f.Entries[i].Body, e.Kind == epro.KindKeyRetired) // one that cannot be read certifies nothing
+				if !fn(f.Entries[i].Body, e.Kind == epro.KindKeyRetired) {
+					return nil
+				}
 			}
 		}
 	}

@@ -74,6 +74,9 @@ func openOnPostgres(ctx context.Context, cfg Config, what string, roles []role, 
 		return nil, err
 	}
 	n.journal = boundedJournal{Journal: j, limit: pg.callLimit()}
+	if err := n.ownJournal(ctx); err != nil {
+		return nil, err
+	}
 	s, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), what), Logger: log})
 	if err != nil {
 		return nil, err

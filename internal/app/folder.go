@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/tidegate/tidegate/internal/auth"
@@ -34,6 +35,8 @@ type folder struct {
 	lock  *lock
 	keys  *auth.Keys
 	fresh bool // made by this process
+
+	foreign sync.Map // certificates of other roots that the log was told of
 }
 
 // ErrNoFolder says that there is no data folder yet.

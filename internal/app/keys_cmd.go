@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -59,7 +60,11 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	}
 	certs, err := certificatesOf(ctx, c.Data, keys)
 	if cfg.inPostgres() {
-		certs, err = certificatesOnPostgres(ctx, cfg.Postgres, certs)
+		more := keys.Certificates()
+		if err == nil {
+			more = certs.List()
+		}
+		certs, err = certificatesOnPostgres(ctx, cfg.Postgres, keys.RootPublic(), more)
 	}
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 		con.note("%s has no journal, and only a journal tells which keys are retired: name the database with --config FILE or TIDEGATE_POSTGRES_URL, or ask GET /v1/keys of a gateway", c.Data)
 	}
 	if c.JSON {
-		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs...))
+		return con.printJSON(receipt.NewKeys(keys.RootPublic(), certs.List()...))
 	}
 	con.printf("root     %s\n", keys.Fingerprint())
 	for _, k := range keys.TokenKeys() {
@@ -85,7 +90,7 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 	for _, i := range issued {
 		states[i.Certificate.KeyID] = "issued to " + i.Name
 	}
-	for _, k := range certs {
+	for _, k := range certs.List() {
 		state := states[k.KeyID]
 		switch {
 		case k.Retired != nil:
@@ -95,6 +100,9 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 		}
 		con.printf("signing  %s  since %s  %s\n", k.KeyID, time.Unix(k.NotBefore, 0).UTC().Format(time.RFC3339), state)
 	}
+	for _, k := range certs.Foreign() {
+		con.printf("foreign  %q  not certified by this root: what it signs proves nothing\n", k.KeyID)
+	}
 	return nil
 }
 
@@ -102,9 +110,9 @@ func (c keysListCmd) Run(ctx context.Context, con *console) error {
 // with their retirements. Those are facts, so beside a journal there is no
 // answer without tables, rather than one that hides a stolen key. A root folder
 // without a journal can only tell what it certified.
-func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []receipt.Certificate, err error) {
-	var certs receipt.Certificates
-	own := func() ([]receipt.Certificate, error) {
+func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ *receipt.Certificates, err error) {
+	certs := receipt.NewCertificates(keys.RootPublic())
+	own := func() (*receipt.Certificates, error) {
 		issued, err := keys.Issued()
 		for _, c := range keys.Certificates() {
 			certs.Add(c)
@@ -112,7 +120,7 @@ func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []recei
 		for _, i := range issued {
 			certs.Add(i.Certificate)
 		}
-		return certs.List(), err
+		return certs, err
 	}
 	if !exists(filepath.Join(dir, fileJournal)) {
 		return own()
@@ -130,16 +138,14 @@ func certificatesOf(ctx context.Context, dir string, keys *auth.Keys) (_ []recei
 		return nil, err
 	}
 	for _, f := range facts {
-		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
-			return nil, err
-		}
+		certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired)
 	}
 	return own()
 }
 
 // certificatesOnPostgres are those that the tables tell, with their retirements,
 // and what a folder has more.
-func certificatesOnPostgres(ctx context.Context, pg PostgresConfig, more []receipt.Certificate) (_ []receipt.Certificate, err error) {
+func certificatesOnPostgres(ctx context.Context, pg PostgresConfig, root ed25519.PublicKey, more []receipt.Certificate) (_ *receipt.Certificates, err error) {
 	tables, err := pgstore.Open(ctx, pgstore.Options{Postgres: pg.options(pg.storeURL(), "keys"), ReadOnly: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no tables, and only they tell which keys are retired: start a projector, or run `tidegate rebuild --config FILE` (%w)", err)
@@ -148,8 +154,14 @@ func certificatesOnPostgres(ctx context.Context, pg PostgresConfig, more []recei
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, tables.Close()) }()
-	certs, err := certificatesOfTables(ctx, tables)
-	return joined(certs, more), err
+	certs, err := certificatesOfTables(ctx, tables, root)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range more {
+		certs.Add(c)
+	}
+	return certs, nil
 }
 
 type keysRotateCmd struct {

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,12 +124,17 @@ func startIntake(ctx context.Context, n *node) (func(context.Context) error, err
 	if !n.cfg.inPostgres() { // else the journal is on another machine's disk
 		opts.DiskFree = func() (uint64, error) { return diskFree(n.dir) }
 	}
+	if err := n.ownJournal(ctx); err != nil {
+		return nil, err
+	}
 	in, err := intake.New(ctx, n.journal, n.keys.Signer(), opts)
 	if err != nil {
 		return nil, err
 	}
 	n.intake = in
-	if err := n.bootstrap(ctx); err != nil {
+	// Once more behind it: two installations may have begun on an empty database
+	// at the same time. The first certificate in it says whose it is.
+	if err := errors.Join(n.bootstrap(ctx), n.ownJournal(ctx)); err != nil {
 		return nil, errors.Join(err, in.Close(ctx))
 	}
 	return func(limit context.Context) error {
@@ -205,12 +209,14 @@ func (n *node) knownKeys(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := map[string]bool{}
+	certs := receipt.NewCertificates(n.keys.RootPublic())
 	for _, f := range facts {
-		var c receipt.Certificate
-		if f.Kind == epro.KindKeyAdded && json.Unmarshal(f.Body, &c) == nil {
-			known[c.KeyID] = true
-		}
+		certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired)
+	}
+	n.warnForeign(certs)
+	known := map[string]bool{}
+	for _, c := range certs.List() {
+		known[c.KeyID] = true
 	}
 	return known, nil
 }
@@ -302,10 +308,11 @@ func keySetOf(keys *auth.Keys, more ...receipt.Certificate) (*receipt.KeySet, er
 func (n *node) checkAnchors(ctx context.Context) error {
 	var certs []receipt.Certificate
 	if n.cfg.inPostgres() { // other processes sign too
-		var err error
-		if certs, err = certificatesOfTables(ctx, n.store); err != nil {
+		told, err := certificatesOfTables(ctx, n.store, n.keys.RootPublic())
+		if err != nil {
 			return err
 		}
+		certs = told.List()
 	}
 	err := n.checkAnchorsWith(ctx, certs)
 	if !n.cfg.inPostgres() || !errors.Is(err, receipt.ErrCheckpoint) {
@@ -342,11 +349,11 @@ func (n *node) signersOfAnchors(ctx context.Context) (*receipt.KeySet, error) {
 	if !n.cfg.inPostgres() {
 		return n.keySet()
 	}
-	certs, err := certificatesIn(ctx, n.journal)
+	certs, err := certificatesIn(ctx, n.journal, n.keys.RootPublic())
 	if err != nil {
 		return nil, err
 	}
-	return n.keySet(certs...)
+	return n.keySet(certs.List()...)
 }
 
 func (n *node) checkAnchorsWith(ctx context.Context, certs []receipt.Certificate) error {
@@ -363,7 +370,13 @@ func (n *node) checkAnchorsWith(ctx context.Context, certs []receipt.Certificate
 			n.log.Warn("an anchor could not be read: a journal cut short would go unseen", "anchor", a.String(), "error", err)
 			continue
 		}
-		if err := receipt.CheckAnchor(ctx, n.journal, shard, signed, keys); err != nil {
+		err = receipt.CheckAnchor(ctx, n.journal, shard, signed, keys)
+		if n.cfg.inPostgres() && errors.Is(err, receipt.ErrCheckpoint) {
+			if alarm := n.checkAnchorText(ctx, signed); alarm != nil {
+				err = alarm
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("anchor %s: %w", a, err)
 		}
 	}

@@ -53,11 +53,10 @@ func (p *process) ownKey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var certs receipt.Certificates
+	certs := receipt.NewCertificates(p.keys.RootPublic())
 	for _, f := range facts {
-		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
-			return err
-		}
+		certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired)
 	}
+	p.warnForeign(certs)
 	return p.keys.Usable(certs.List())
 }

@@ -109,42 +109,69 @@ func background[T io.Closer](p *process, l *late[T], open func(context.Context) 
 // process's certificate, which must be durable before it signs anything.
 func startRoleIntake(ctx context.Context, p *process) (func(context.Context) error, error) {
 	p.wait("waiting for the journal's first answer")
-	damaged := func(err error) bool { return errors.Is(err, journal.ErrFrame) || errors.Is(err, journal.ErrFork) }
-	return until(ctx, p.log, "the journal's first answer", damaged, func(ctx context.Context) (func(context.Context) error, error) {
+	hopeless := func(err error) bool {
+		return errors.Is(err, journal.ErrFrame) || errors.Is(err, journal.ErrFork) || isOtherInstallation(err)
+	}
+	return until(ctx, p.log, "the journal's first answer", hopeless, func(ctx context.Context) (func(context.Context) error, error) {
 		return startIntake(ctx, p.node)
+	})
+}
+
+// inLimit calls f as long as a call to a database may take.
+func (p *process) inLimit(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Postgres.callLimit())
+	defer cancel()
+	return f(ctx)
+}
+
+// checkOwner refuses the journal of another installation, before anything is
+// made or said of it.
+func checkOwner(ctx context.Context, p *process) (func(context.Context) error, error) {
+	p.wait("waiting for the journal's first answer")
+	defer p.wait("starting")
+	return until(ctx, p.log, "the journal's first answer", isOtherInstallation, func(ctx context.Context) (func(context.Context) error, error) {
+		return nil, p.ownJournal(ctx)
 	})
 }
 
 // tellCertificate tells this process's certificate and nothing more: for a role
 // that signs checkpoints and takes no facts.
-func tellCertificate(ctx context.Context, p *process) (func(context.Context) error, error) {
-	stop, err := startRoleIntake(ctx, p)
+func (p *process) tellCertificate(ctx context.Context) error {
+	// Not as this process's intake: nothing more comes of it.
+	stop, err := startIntake(ctx, &node{folder: p.folder, storage: p.storage, cfg: p.cfg, failed: p.failed})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.intake = nil // nothing more comes of it
-	return nil, stop(ctx)
+	return stop(ctx)
 }
 
-// checkGatewayAnchors refuses a journal that ends below an anchor, as far as
-// this gateway can tell: anchors are signed by the projector, whose certificate
-// is in the tables, and those may be away. The projector checks in any case, and
-// before it writes a checkpoint.
-func checkGatewayAnchors(ctx context.Context, p *process) (func(context.Context) error, error) {
+// compareFirst refuses a journal that ends below an anchor, before this process
+// appends anything. Anchors are signed by a projector, whose certificate is in
+// the tables, and those may be away; then what the anchor says is compared all
+// the same, and until that is settled the process waits: an empty journal in the
+// place of one that held reports has no tables either.
+func compareFirst(ctx context.Context, p *process) (func(context.Context) error, error) {
 	if len(p.anchors) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Postgres.callLimit())
-	defer cancel()
-	err := p.checkAnchors(ctx)
-	var below *receipt.BelowAnchorError
-	if errors.As(err, &below) {
-		return nil, err
+	final := func(err error) bool {
+		var below *receipt.BelowAnchorError
+		var unsigned *unsignedAnchorError
+		return errors.As(err, &below) && !errors.As(err, &unsigned)
 	}
-	if err != nil {
-		p.log.Warn("the journal could not be compared with its anchors; the projector does it too", "error", err)
-	}
-	return nil, nil
+	return until(ctx, p.log, "the journal that the anchors saw", final, func(ctx context.Context) (func(context.Context) error, error) {
+		err := p.inLimit(ctx, p.checkAnchors)
+		if err == nil || final(err) {
+			return nil, err
+		}
+		// With a limit of its own: tables that hang must not keep it from an answer.
+		if alarm := p.inLimit(ctx, p.checkAnchorTexts); alarm != nil {
+			p.wait("waiting for the journal that the anchors saw: see the log")
+			return nil, alarm
+		}
+		p.log.Warn("who signed the anchors could not be checked; the journal has the frames that they name, and the projector checks them too", "error", err)
+		return nil, nil
+	})
 }
 
 // watchProjector asks how far the tables are, for /status: that nobody projects shows in

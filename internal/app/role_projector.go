@@ -117,7 +117,7 @@ func (l *leader) active(ctx context.Context) error {
 func mustStop(err error) bool {
 	var stop *projector.StopError
 	var below *receipt.BelowAnchorError
-	return errors.As(err, &stop) || errors.As(err, &below) || errors.Is(err, errOtherTables) || errors.Is(err, receipt.ErrCheckpoint) ||
+	return errors.As(err, &stop) || errors.As(err, &below) || errors.Is(err, errOtherTables) || isOtherInstallation(err) || errors.Is(err, receipt.ErrCheckpoint) ||
 		errors.Is(err, store.ErrLayout) || errors.Is(err, journal.ErrClosed) || hopelessDatabase(err)
 }
 
@@ -149,6 +149,11 @@ func (l *leader) project(ctx context.Context) error {
 	}
 	if err := l.compare(ctx); err != nil {
 		return err
+	}
+	// Before it signs a checkpoint, and not into a journal that the anchors have
+	// something against.
+	if err := l.tellCertificate(ctx); err != nil {
+		return fmt.Errorf("tell the certificate of this projector's key: %w", err)
 	}
 	pr := projector.New(l.journal, l.store, shard, projector.Options{Logger: l.log, Tracing: telemetry.Provider()})
 	l.counters.Store(pr.Counters())
@@ -196,11 +201,11 @@ func (l *leader) compare(ctx context.Context) error {
 	if !errors.Is(err, receipt.ErrCheckpoint) {
 		return err
 	}
-	certs, scanErr := certificatesIn(ctx, l.journal)
+	certs, scanErr := certificatesIn(ctx, l.journal, l.keys.RootPublic())
 	if scanErr != nil {
 		return scanErr
 	}
-	return l.checkAnchorsWith(ctx, certs)
+	return l.checkAnchorsWith(ctx, certs.List())
 }
 
 // anchor signs checkpoints of what this process projects. What it returns stops

@@ -105,7 +105,7 @@ func shipTo(to string, pg PostgresConfig, root ed25519.PublicKey, certs []receip
 			return j, nil
 		}
 	} else {
-		keys := &copiedKeys{path: filepath.Join(to, fileKeysJSON), root: root}
+		keys := &copiedKeys{path: filepath.Join(to, fileKeysJSON), root: root, certs: receipt.NewCertificates(root)}
 		seen := false
 		opts.OpenTarget = func(ctx context.Context) (ship.Target, error) {
 			c, err := openCopyFolder(ctx, to, seen, log)
@@ -130,7 +130,7 @@ func shipTo(to string, pg PostgresConfig, root ed25519.PublicKey, certs []receip
 type copiedKeys struct {
 	path  string
 	root  ed25519.PublicKey // nil: none is written
-	certs receipt.Certificates
+	certs *receipt.Certificates
 	known bool
 }
 
@@ -142,11 +142,11 @@ func (k *copiedKeys) open(ctx context.Context, j journal.Journal, certs []receip
 	there, err := readCopiedKeys(k.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		list, err := certificatesIn(ctx, j)
+		list, err := certificatesIn(ctx, j, k.root)
 		if err != nil {
 			return err
 		}
-		k.add(list)
+		k.add(list.List())
 	case err != nil:
 		return err
 	case there.Root.Fingerprint != receipt.Fingerprint(k.root):
@@ -182,7 +182,7 @@ func (k *copiedKeys) see(frames []journal.Frame) error {
 				continue
 			}
 			changed = true
-			_ = k.certs.AddFact(e.Body, env.Kind == epro.KindKeyRetired) // one that cannot be read certifies nothing
+			k.certs.AddFact(e.Body, env.Kind == epro.KindKeyRetired)
 		}
 	}
 	if !changed {

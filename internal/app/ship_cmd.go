@@ -173,7 +173,7 @@ func (c shipCmd) keys(ctx context.Context, con *console, cfg Config) (ed25519.Pu
 	certs := keys.Certificates()
 	if !cfg.inPostgres() {
 		if all, err := certificatesOf(ctx, c.Data, keys); err == nil {
-			certs = all
+			certs = all.List()
 		}
 	}
 	return keys.RootPublic(), certs, nil

@@ -158,9 +158,9 @@ func (c verifyJournalCmd) openFolder(ctx context.Context, con *console, cfg Conf
 			return nil, err
 		}
 		// The facts tell of retirements too; without tables the folder's certificates must do.
-		certs, err := certificatesOf(ctx, c.Data, keys)
-		if err != nil {
-			certs = keys.Certificates()
+		certs := keys.Certificates()
+		if all, err := certificatesOf(ctx, c.Data, keys); err == nil {
+			certs = all.List()
 		}
 		fingerprint, a.MeaningKey = keys.Fingerprint(), keys.MeaningKey
 		if a.Input.Keys, err = receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), certs...), fingerprint); err != nil {
@@ -231,13 +231,16 @@ func (c verifyJournalCmd) openPostgres(ctx context.Context, con *console, cfg Co
 			return a, err
 		}
 		con.progress("looking for the certified keys")
-		certs, err := certificatesIn(ctx, j)
+		certs, err := certificatesIn(ctx, j, keys.RootPublic())
 		con.progressDone()
 		if err != nil {
 			return a, err
 		}
+		if len(certs.List()) == 0 && len(certs.Foreign()) > 0 {
+			return a, &otherInstallationError{first: certs.Foreign()[0].KeyID, root: keys.Fingerprint(), dir: c.Data}
+		}
 		fingerprint, a.MeaningKey = keys.Fingerprint(), keys.MeaningKey
-		if a.Input.Keys, err = receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), joined(certs, keys.Certificates())...), fingerprint); err != nil {
+		if a.Input.Keys, err = receipt.NewKeySet(receipt.NewKeys(keys.RootPublic(), joined(certs.List(), keys.Certificates())...), fingerprint); err != nil {
 			return a, err
 		}
 	}

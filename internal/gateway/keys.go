@@ -18,11 +18,9 @@ func (s *Server) getKeys(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	var certs receipt.Certificates
+	certs := receipt.NewCertificates(s.root)
 	for _, f := range facts {
-		if err := certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired); err != nil {
-			return err
-		}
+		certs.AddFact(f.Body, f.Kind == epro.KindKeyRetired)
 	}
 	if s.opts.Certificates != nil {
 		for _, cert := range s.opts.Certificates() {

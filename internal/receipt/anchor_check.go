@@ -57,7 +57,25 @@ func CheckAnchor(ctx context.Context, j journal.Journal, shard uint32, signed []
 	if c.Shard != shard {
 		return fmt.Errorf("%w: the anchor is of shard %d, not of shard %d", ErrCheckpoint, c.Shard, shard)
 	}
-	below := &BelowAnchorError{Checkpoint: c, Digest: AnchorDigest(signed)}
+	return holds(ctx, j, shard, &c, signed)
+}
+
+// CheckAnchorText is [CheckAnchor] by what the anchor says alone, whoever signed
+// it: for when the keys that may have signed it cannot be known, because what
+// would tell them is what may be missing. nil is no proof; a *[BelowAnchorError]
+// is reason enough to stop and look. An anchor of another root or shard says
+// nothing of this journal.
+func CheckAnchorText(ctx context.Context, j journal.Journal, shard uint32, signed []byte, fingerprint string) error {
+	c, err := PeekCheckpoint(signed)
+	if err != nil || c.Origin() != Origin(fingerprint, shard) {
+		return nil
+	}
+	return holds(ctx, j, shard, &c, signed)
+}
+
+// holds says whether the journal has the frame that a checkpoint ends with.
+func holds(ctx context.Context, j journal.Journal, shard uint32, c *Checkpoint, signed []byte) error {
+	below := &BelowAnchorError{Checkpoint: *c, Digest: AnchorDigest(signed)}
 	var gap *journal.GapError
 	records, err := j.Read(ctx, shard, c.Position-1, 1)
 	switch {

@@ -3,6 +3,7 @@ package receipt_test
 import (
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
@@ -37,17 +38,13 @@ func TestCertificatesKeepTheGraverWord(t *testing.T) {
 		"compromised late": {[][]byte{rotated, compromised}, receipt.RetiredCompromised},
 		"rotated late":     {[][]byte{compromised, rotated}, receipt.RetiredCompromised},
 	} {
-		var certs receipt.Certificates
+		certs := receipt.NewCertificates(root.Public().(ed25519.PublicKey))
 		certs.Retire(receipt.Retire(root, id, at, receipt.RetiredCompromised)) // of a key nobody knows yet: nothing
 		stale := cert
 		stale.Retired = &receipt.Retirement{KeyID: cert.KeyID, Reason: receipt.RetiredCompromised}
-		if err := certs.AddFact(fact(stale), false); err != nil {
-			t.Fatal(err)
-		}
+		certs.AddFact(fact(stale), false)
 		for _, r := range c.retirements {
-			if err := certs.AddFact(r, true); err != nil {
-				t.Fatal(err)
-			}
+			certs.AddFact(r, true)
 		}
 		certs.Add(cert) // of the keys folder, which knows no retirements
 		list := certs.List()
@@ -62,8 +59,57 @@ func TestCertificatesKeepTheGraverWord(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	var certs receipt.Certificates
-	if certs.AddFact([]byte("{"), false) == nil || certs.AddFact([]byte("[]"), true) == nil {
-		t.Error("what cannot be read was taken")
+}
+
+// What somebody else put into the journal neither counts, nor stands in the way
+// of what the root says, in whatever order they come.
+func TestCertificatesOfAnotherRoot(t *testing.T) {
+	rootPub, root, _ := ed25519.GenerateKey(nil)
+	_, other, _ := ed25519.GenerateKey(nil)
+	pub, _, _ := ed25519.GenerateKey(nil)
+	otherPub, _, _ := ed25519.GenerateKey(nil)
+	at := time.Unix(1_700_000_000, 0)
+	own, posing, foreign := receipt.Certify(root, pub, at), receipt.Certify(other, pub, at), receipt.Certify(other, otherPub, at)
+	id, err := receipt.ParseKeyID(own.KeyID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs := receipt.NewCertificates(rootPub)
+	certs.AddFact([]byte("{"), false)
+	certs.AddFact([]byte("[]"), true)
+	for _, c := range []receipt.Certificate{posing, foreign, foreign, own} {
+		certs.Add(c)
+	}
+	certs.Retire(receipt.Retire(other, id, at, receipt.RetiredCompromised))
+	list := certs.List()
+	if len(list) != 1 || list[0] != own {
+		t.Errorf("the root's keys are %+v", list)
+	}
+	if f := certs.Foreign(); len(f) != 2 || f[0] != posing || f[1] != foreign {
+		t.Errorf("the others are %+v", f)
+	}
+	set, err := receipt.NewKeySet(receipt.NewKeys(rootPub, list...), receipt.Fingerprint(rootPub))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		body    any
+		retired bool
+		ok      bool
+	}{
+		"own":                {own, false, true},
+		"posing":             {posing, false, false},
+		"foreign":            {foreign, false, false},
+		"own retirement":     {receipt.Retire(root, id, at, receipt.RetiredRotated), true, true},
+		"foreign retirement": {receipt.Retire(other, id, at, receipt.RetiredRotated), true, false},
+		"unreadable":         {[]int{}, false, false},
+	} {
+		b, err := json.Marshal(c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := set.CheckKeyFact(b, c.retired); (err == nil) != c.ok || err != nil && !errors.Is(err, receipt.ErrKeys) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

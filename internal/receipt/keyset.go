@@ -158,18 +158,40 @@ func NewKeySet(k Keys, fingerprint string) (*KeySet, error) {
 	return s, nil
 }
 
-func (s *KeySet) add(c *Certificate) error {
+// check says whether the root signed the certificate, and for which key.
+func (c *Certificate) check(root ed25519.PublicKey) (KeyID, ed25519.PublicKey, error) {
 	pub, err := unb64(c.PublicKey, ed25519.PublicKeySize)
 	if err != nil {
-		return fmt.Errorf("%w: key %q: public key %w", ErrKeys, c.KeyID, err)
+		return KeyID{}, nil, fmt.Errorf("%w: key %q: public key %w", ErrKeys, c.KeyID, err)
 	}
 	id := IDOf(pub)
 	if id.String() != c.KeyID {
-		return fmt.Errorf("%w: key %q: its id is not that of its public key", ErrKeys, c.KeyID)
+		return id, nil, fmt.Errorf("%w: key %q: its id is not that of its public key", ErrKeys, c.KeyID)
 	}
 	sig, err := unb64(c.Certificate, ed25519.SignatureSize)
-	if err != nil || !ed25519.Verify(s.root, certificateStatement(pub, c.NotBefore), sig) {
-		return fmt.Errorf("%w: key %s: the root did not sign its certificate", ErrKeys, id)
+	if err != nil || !ed25519.Verify(root, certificateStatement(pub, c.NotBefore), sig) {
+		return id, nil, fmt.Errorf("%w: key %s: the root did not sign its certificate", ErrKeys, id)
+	}
+	return id, pub, nil
+}
+
+// check says whether the root signed the retirement.
+func (r *Retirement) check(root ed25519.PublicKey) error {
+	id, err := ParseKeyID(r.KeyID)
+	if err != nil {
+		return fmt.Errorf("%w: a retirement of key %q: %w", ErrKeys, r.KeyID, err)
+	}
+	sig, err := unb64(r.Signature, ed25519.SignatureSize)
+	if err != nil || !ed25519.Verify(root, retirementStatement(id, r.At, r.Reason), sig) {
+		return fmt.Errorf("%w: key %s: the root did not sign its retirement", ErrKeys, id)
+	}
+	return nil
+}
+
+func (s *KeySet) add(c *Certificate) error {
+	id, pub, err := c.check(s.root)
+	if err != nil {
+		return err
 	}
 	if _, twice := s.keys[id]; twice {
 		// A second entry could hide the first one's retirement.
@@ -177,9 +199,11 @@ func (s *KeySet) add(c *Certificate) error {
 	}
 	t := trusted{pub: pub}
 	if r := c.Retired; r != nil {
-		sig, err := unb64(r.Signature, ed25519.SignatureSize)
-		if err != nil || r.KeyID != c.KeyID || !ed25519.Verify(s.root, retirementStatement(id, r.At, r.Reason), sig) {
+		if r.KeyID != c.KeyID {
 			return fmt.Errorf("%w: key %s: the root did not sign its retirement", ErrKeys, id)
+		}
+		if err := r.check(s.root); err != nil {
+			return err
 		}
 		// An unknown reason is from a newer binary: take the careful reading.
 		t.compromised = r.Reason != RetiredRotated

@@ -274,6 +274,8 @@ func (w *shardWalk) fact(ctx context.Context, at place, e *journal.Entry, acked 
 	switch env.Kind {
 	case epro.KindErased:
 		w.erasedFact(at, env.ID, e)
+	case epro.KindKeyAdded, epro.KindKeyRetired:
+		w.keyFact(at, env.Kind, e)
 	case epro.KindEraOpened:
 		return w.eraFact(ctx, at, env.ID, e)
 	}
@@ -290,6 +292,17 @@ func (w *shardWalk) reportMeaning(at place, env *epro.Envelope, e *journal.Entry
 	}
 	if epro.ReportMeaning(w.in.MeaningKey(env.Trial), r.AppendMeaning(nil)) != env.Meaning {
 		w.find(at, "meaning", "the report's content does not fit its meaning digest")
+	}
+}
+
+// keyFact names a certificate or retirement that the root did not sign. Nobody
+// relies on it, but somebody put it there.
+func (w *shardWalk) keyFact(at place, kind epro.Kind, e *journal.Entry) {
+	if w.in.Keys == nil {
+		return
+	}
+	if err := w.in.Keys.CheckKeyFact(e.Body, kind == epro.KindKeyRetired); err != nil {
+		w.find(at, "key", "this %s fact counts for nothing: %v", kind.Name, err)
 	}
 }
 
