@@ -3,6 +3,7 @@ package trialrpc_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,5 +154,42 @@ func TestSilentStream(t *testing.T) {
 	err := client.Follow(ctx, nil, func(directory.Change) error { told++; return nil })
 	if err == nil || ctx.Err() != nil || told != 1 {
 		t.Errorf("after %d changes: %v", told, err)
+	}
+}
+
+// restless is a source that always has something to tell, and ends like the
+// feed does: with the error of whoever is told.
+type restless struct{}
+
+func (restless) Follow(_ context.Context, _ directory.Version, tell func(directory.Change) error) error {
+	for v := uint64(1); ; v++ {
+		if err := tell(directory.Change{Version: directory.Version{v, v}, Done: true}); err != nil {
+			return err
+		}
+	}
+}
+
+// TestALeavingFollowerIsNoTrouble: gateways stop and are killed every day, and
+// the log says nothing of it above debug.
+func TestALeavingFollowerIsNoTrouble(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve(func(o *trialrpc.Options) { o.Directory = restless{} })
+	for range 400 {
+		at := settings()
+		at.Endpoints = []string{s.addr}
+		client, err := trialrpc.NewClient(trialrpc.ClientOptions{Settings: at, Log: w.logger})
+		must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		err = client.Follow(ctx, nil, func(directory.Change) error { return client.Close() }) // in the midst of the snapshot
+		cancel()
+		if err == nil {
+			t.Error("a stream goes on without its connection")
+		}
+	}
+	must(t, s.end())
+	for _, level := range []string{`"WARN"`, `"ERROR"`} {
+		if strings.Contains(w.log.String(), level) {
+			t.Fatalf("the log has\n%s", w.log)
+		}
 	}
 }

@@ -73,6 +73,7 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	if err != nil {
 		return nil, edge.Status(ctx, i.trouble, path.Base(info.FullMethod), err)
 	}
+	i.trouble.Answered(ctx, path.Base(info.FullMethod))
 	return reply, nil
 }
 
@@ -97,17 +98,31 @@ func (i *interceptor) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	}
 	i.metrics.watching.Inc()
 	defer i.metrics.watching.Dec()
-	return edge.Status(ss.Context(), i.trouble, path.Base(info.FullMethod), handler(srv, &tracedStream{ss, ctx}))
+	return edge.Status(ss.Context(), i.trouble, path.Base(info.FullMethod), handler(srv, &tracedStream{ss, ctx, func() { i.trouble.Answered(ctx, path.Base(info.FullMethod)) }}))
 }
 
 // tracedStream is a stream with the context of its span.
 type tracedStream struct {
 	grpc.ServerStream
-	ctx context.Context // as grpc.ServerStream has it
+	ctx      context.Context // as grpc.ServerStream has it
+	answered func()          // something was sent
 }
 
 // Context implements grpc.ServerStream.
 func (s *tracedStream) Context() context.Context { return s.ctx }
+
+// SendMsg implements grpc.ServerStream. A caller that went away while something
+// was on its way to it is no trouble of this server's.
+func (s *tracedStream) SendMsg(m any) error {
+	err := s.ServerStream.SendMsg(m)
+	switch {
+	case err == nil:
+		s.answered()
+	case status.Code(err) == codes.Unavailable, status.Code(err) == codes.Canceled:
+		return edge.ErrGone
+	}
+	return err
+}
 
 // recovered turns a panic into an answer and says where it happened. The value
 // of a panic is never logged, nor are the arguments on its stack: either may

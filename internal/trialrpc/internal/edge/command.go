@@ -89,6 +89,7 @@ func (e *Edge) Command(ctx context.Context, id string, kind epro.Kind, body any)
 	if err != nil {
 		return Changed{}, e.named(ctx, command, kind, err)
 	}
+	e.trouble.Answered(ctx, kind.String())
 	if err := e.show(ctx, body, &changed); err != nil {
 		// It is applied: not being able to show it is no reason to say otherwise.
 		e.o.Log.WarnContext(ctx, "a command was applied, but what it changed could not be read", "kind", kind.String(), "error", err)

@@ -80,6 +80,9 @@ var ErrStopping = &Error{
 	Code: codes.Unavailable, Reason: "stopping", RetryAfter: time.Second, Text: "This instance is stopping; another one, or this one in a moment, goes on.",
 }
 
+// ErrGone is what a stream ends with whose caller went away.
+var ErrGone = &Error{Code: codes.Canceled, Reason: "gone", Text: "The caller went away."}
+
 // spread is a time around d, so that clients do not come back all at once.
 func spread(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d))) //nolint:gosec // jitter needs no secrecy
