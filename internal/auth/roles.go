@@ -1,5 +1,7 @@
 package auth
 
+import "strings"
+
 // Role is what a staff member is in a trial or at a site.
 type Role string
 
@@ -56,6 +58,21 @@ func Actions() []Action {
 		ActionInstrumentPublish, ActionReportList, ActionReportExport, ActionQuarantineList, ActionConflictList,
 		ActionReportResolve, ActionBooksRead, ActionAuditRead, ActionStaffManage, ActionKeysRead,
 	}
+}
+
+// RolesFor is which roles may do an action, for a sentence: "coordinator or
+// investigator". Whether a grant is wide enough is another question.
+func RolesFor(action Action) string {
+	var list []string
+	for _, r := range Roles() {
+		if matrix[r][action] {
+			list = append(list, string(r))
+		}
+	}
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
 }
 
 // reach says how much of the world an action touches, and so which grants of

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidegate/tidegate/internal/auth"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/store"
 )
@@ -61,10 +62,6 @@ var (
 		status: http.StatusForbidden, code: codeScope,
 		detail: "The token is not made for this request.",
 	}
-	problemForbidden = &problem{
-		status: http.StatusForbidden, code: codeForbidden,
-		detail: "Your roles do not allow this here.",
-	}
 	problemNoRoute = &problem{
 		status: http.StatusNotFound, code: codeNoRoute,
 		detail: "There is nothing at this path.",
@@ -78,6 +75,14 @@ var (
 		detail: "The server is stopping. Nothing was recorded; send the same again later.",
 	}
 )
+
+// forbidden is the answer to staff who may not do an action here.
+func forbidden(action auth.Action) error {
+	return &problem{
+		status: http.StatusForbidden, code: codeForbidden,
+		detail: "Your roles do not allow this here. It takes the role " + auth.RolesFor(action) + ", for all that it touches.",
+	}
+}
 
 // refusalProblem maps what intake said. Each but ErrUnknown means that nothing
 // was recorded.

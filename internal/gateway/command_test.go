@@ -99,6 +99,9 @@ func TestStaffAreManaged(t *testing.T) {
 	// An administrator of one trial gives roles there, and nowhere else.
 	w.isProblem(t, w.post("/v1/staff/anna/roles", local, `{"role":"monitor","trialId":"T001"}`), 403, "forbidden")
 	w.isProblem(t, w.post("/v1/staff/anna/roles", local, `{"role":"monitor"}`), 403, "forbidden")
+	if a := w.post("/v1/trials/T001/instruments", admin, `{}`); a.status != 403 || !strings.Contains(a.json(t)["detail"].(string), "It takes the role data-manager,") {
+		t.Errorf("the answer does not say which role may: %s", a)
+	}
 	a := w.post("/v1/staff/anna/roles", local, `{"role":"monitor","trialId":"T002"}`)
 	if a.status != 201 || len(a.json(t)["staff"].(map[string]any)["roles"].([]any)) != 1 {
 		t.Fatal(a)

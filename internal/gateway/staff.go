@@ -71,7 +71,7 @@ func (s *Server) inTrial(action auth.Action, h func(*gin.Context, *auth.Principa
 	return s.staff(func(c *gin.Context, p *auth.Principal) error {
 		trial := c.Param("trialId")
 		if !p.Trials(action).Has(trial) {
-			return problemForbidden
+			return forbidden(action)
 		}
 		if epro.ValidID(trial) != nil {
 			return notFound("There is no such trial.")
@@ -92,7 +92,7 @@ func sitesOf(p *auth.Principal, action auth.Action, trial string) ([]string, err
 	case e.All:
 		return nil, nil //nolint:nilnil // nil is the filter's word for all
 	case e.Empty():
-		return nil, problemForbidden
+		return nil, forbidden(action)
 	}
 	return e.IDs, nil
 }
@@ -106,7 +106,7 @@ func (s *Server) enrollment(ctx context.Context, p *auth.Principal, action auth.
 	case err == nil && p.May(action, trial, e.SiteID):
 		return e, nil
 	case err == nil, errors.Is(err, store.ErrNotFound) && !p.May(action, trial, ""):
-		return store.Enrollment{}, problemForbidden
+		return store.Enrollment{}, forbidden(action)
 	case errors.Is(err, store.ErrNotFound):
 		return store.Enrollment{}, notFound("There is no such participant in this trial.")
 	}

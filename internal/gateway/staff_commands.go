@@ -19,7 +19,7 @@ import (
 
 func (s *Server) createTrial(c *gin.Context, p *auth.Principal) error {
 	if !p.May(auth.ActionTrialCreate, "", "") {
-		return problemForbidden
+		return forbidden(auth.ActionTrialCreate)
 	}
 	body, err := commandBody(c, nil, nil)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Server) showStaff(id string) func(context.Context) (string, any, error)
 
 func (s *Server) changeStatus(c *gin.Context, p *auth.Principal, trial string) error {
 	if !p.May(auth.ActionTrialStatus, trial, "") {
-		return problemForbidden
+		return forbidden(auth.ActionTrialStatus)
 	}
 	body, err := commandBody(c, map[string]string{"trialId": trial}, nil)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Server) changeStatus(c *gin.Context, p *auth.Principal, trial string) e
 
 func (s *Server) createSite(c *gin.Context, p *auth.Principal, trial string) error {
 	if !p.May(auth.ActionSiteCreate, trial, "") {
-		return problemForbidden
+		return forbidden(auth.ActionSiteCreate)
 	}
 	body, err := commandBody(c, map[string]string{"trialId": trial}, nil)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Server) enroll(c *gin.Context, p *auth.Principal, trial string) error {
 		return err
 	}
 	if !p.May(auth.ActionParticipantEnroll, trial, stringIn(body, "siteId")) {
-		return problemForbidden
+		return forbidden(auth.ActionParticipantEnroll)
 	}
 	patient := stringIn(body, "patientId")
 	return s.command(c, p, epro.KindParticipantEnrolled, body, http.StatusCreated, s.showParticipant(trial, patient))
@@ -108,7 +108,7 @@ func (s *Server) changeParticipant(action auth.Action, kind epro.Kind) func(*gin
 
 func (s *Server) publishInstrument(c *gin.Context, p *auth.Principal, trial string) error {
 	if !p.May(auth.ActionInstrumentPublish, trial, "") {
-		return problemForbidden
+		return forbidden(auth.ActionInstrumentPublish)
 	}
 	body, err := commandBody(c, map[string]string{"trialId": trial}, nil)
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Server) resolveReport(c *gin.Context, p *auth.Principal, trial string) 
 	}
 	body, bodyErr := commandBody(c, map[string]string{"trialId": trial, "patientId": patient, "reportId": id.String()}, nil)
 	if bodyErr != nil && !p.May(auth.ActionReportResolve, trial, "") {
-		return problemForbidden // without the version the site is not known
+		return forbidden(auth.ActionReportResolve) // without the version the site is not known
 	}
 	if bodyErr != nil {
 		return bodyErr
@@ -143,7 +143,7 @@ func (s *Server) resolveReport(c *gin.Context, p *auth.Principal, trial string) 
 		}
 	}
 	if !p.May(auth.ActionReportResolve, trial, site) {
-		return problemForbidden
+		return forbidden(auth.ActionReportResolve)
 	}
 	return s.command(c, p, epro.KindReportResolved, body, http.StatusOK, func(ctx context.Context) (string, any, error) {
 		list, err := s.reader.ReportVersions(ctx, trial, patient, id)
@@ -158,7 +158,7 @@ func (s *Server) resolveReport(c *gin.Context, p *auth.Principal, trial string) 
 
 func (s *Server) addStaff(c *gin.Context, p *auth.Principal) error {
 	if !p.May(auth.ActionStaffManage, "", "") {
-		return problemForbidden
+		return forbidden(auth.ActionStaffManage)
 	}
 	body, err := commandBody(c, nil, nil)
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *Server) addStaff(c *gin.Context, p *auth.Principal) error {
 
 func (s *Server) removeStaff(c *gin.Context, p *auth.Principal) error {
 	if !p.May(auth.ActionStaffManage, "", "") {
-		return problemForbidden
+		return forbidden(auth.ActionStaffManage)
 	}
 	id := c.Param("staffId")
 	body, err := commandBody(c, map[string]string{"staffId": id}, nil)
@@ -184,7 +184,7 @@ func (s *Server) removeStaff(c *gin.Context, p *auth.Principal) error {
 func (s *Server) changeRole(kind epro.Kind, success int) func(*gin.Context, *auth.Principal) error {
 	return func(c *gin.Context, p *auth.Principal) error {
 		if p.Trials(auth.ActionStaffManage).Empty() {
-			return problemForbidden
+			return forbidden(auth.ActionStaffManage)
 		}
 		id := c.Param("staffId")
 		body, err := commandBody(c, map[string]string{"staffId": id}, nil)
@@ -192,7 +192,7 @@ func (s *Server) changeRole(kind epro.Kind, success int) func(*gin.Context, *aut
 			return err
 		}
 		if !p.May(auth.ActionStaffManage, stringIn(body, "trialId"), "") {
-			return problemForbidden
+			return forbidden(auth.ActionStaffManage)
 		}
 		return s.command(c, p, kind, body, success, s.showStaff(id))
 	}

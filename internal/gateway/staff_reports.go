@@ -76,7 +76,7 @@ func (s *Server) listAudit(c *gin.Context, p *auth.Principal, trial string) erro
 		return err
 	}
 	if !p.May(auth.ActionAuditRead, trial, "") {
-		return problemForbidden
+		return forbidden(auth.ActionAuditRead)
 	}
 	ctx := c.Request.Context()
 	if trial != "" {
@@ -108,7 +108,7 @@ type booksView struct {
 
 func (s *Server) getBooks(c *gin.Context, p *auth.Principal, trial string) error {
 	if !p.May(auth.ActionBooksRead, trial, "") {
-		return problemForbidden
+		return forbidden(auth.ActionBooksRead)
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), booksTime)
 	defer cancel()

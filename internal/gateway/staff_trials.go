@@ -26,7 +26,7 @@ func (s *Server) listTrials(c *gin.Context, p *auth.Principal) error {
 	}
 	extent := p.Trials(auth.ActionTrialList)
 	if extent.Empty() {
-		return problemForbidden
+		return forbidden(auth.ActionTrialList)
 	}
 	list, next, err := s.trialsOf(c.Request.Context(), extent, page)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Server) listStaff(c *gin.Context, p *auth.Principal) error {
 		return err
 	}
 	if !p.May(auth.ActionStaffManage, "", "") {
-		return problemForbidden
+		return forbidden(auth.ActionStaffManage)
 	}
 	list, next, err := s.reader.StaffList(c.Request.Context(), page)
 	if err != nil {

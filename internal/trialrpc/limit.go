@@ -41,7 +41,7 @@ func newLimiter(s *Settings) *limiter {
 func refused(reason, text string, after time.Duration) *edge.Error {
 	// Between one and two times, so that those refused at once do not all come back at once.
 	after += time.Duration(rand.Int64N(int64(after) + 1)) //nolint:gosec // jitter needs no secrecy
-	return &edge.Error{Code: codes.ResourceExhausted, Reason: reason, RetryAfter: after, Text: text + " Nothing was recorded; send the same again later."}
+	return &edge.Error{Code: codes.ResourceExhausted, Reason: reason, RetryAfter: after, Text: text + " Nothing was done; send the same again later."}
 }
 
 // enter takes what a call needs, or says why it cannot be had. leave gives it

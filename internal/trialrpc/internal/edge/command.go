@@ -36,26 +36,27 @@ func commandID(text string) (epro.UUID, []epro.FieldProblem) {
 
 // allowed says whether the caller may give a command.
 func (e *Edge) allowed(ctx context.Context, p *auth.Principal, body any) error {
-	ok := false
+	var action auth.Action
+	trial, site := "", ""
 	switch b := body.(type) {
 	case epro.TrialCreated:
-		ok = p.May(auth.ActionTrialCreate, "", "")
+		action = auth.ActionTrialCreate
 	case epro.TrialStatusChanged:
-		ok = p.May(auth.ActionTrialStatus, b.TrialID, "")
+		action, trial = auth.ActionTrialStatus, b.TrialID
 	case epro.SiteCreated:
-		ok = p.May(auth.ActionSiteCreate, b.TrialID, "")
+		action, trial = auth.ActionSiteCreate, b.TrialID
 	case epro.ParticipantEnrolled:
-		ok = p.May(auth.ActionParticipantEnroll, b.TrialID, b.SiteID)
+		action, trial, site = auth.ActionParticipantEnroll, b.TrialID, b.SiteID
 	case epro.ParticipantWithdrawn:
 		_, err := e.participant(ctx, p, auth.ActionParticipantWithdraw, b.TrialID, b.PatientID)
 		return err
 	case epro.InstrumentPublished:
-		ok = p.May(auth.ActionInstrumentPublish, b.TrialID, "")
+		action, trial = auth.ActionInstrumentPublish, b.TrialID
 	default:
 		return fmt.Errorf("no rule says who may give a command of type %T", body)
 	}
-	if !ok {
-		return errForbidden
+	if !p.May(action, trial, site) {
+		return forbidden(action)
 	}
 	return nil
 }
@@ -71,9 +72,10 @@ func (e *Edge) Command(ctx context.Context, id string, kind epro.Kind, body any)
 	}
 	command, problems := commandID(id)
 	problems = append(problems, registry.Check(kind, body)...)
-	if err := invalid(problems); err != nil {
+	if err := invalidCommand(problems); err != nil {
 		// Who may not ask is not told what is wrong with the question.
-		if denied := e.allowed(ctx, p, body); errors.Is(denied, errForbidden) {
+		var denied *Error
+		if errors.As(e.allowed(ctx, p, body), &denied) && denied.Code == codes.PermissionDenied {
 			return Changed{}, denied
 		}
 		return Changed{}, err
@@ -150,7 +152,7 @@ func (e *Edge) give(ctx context.Context, fact *epro.Fact) (Changed, error) {
 		return Changed{}, err
 	}
 	if env.Kind != fact.Kind || env.Meaning != fact.Meaning || env.Actor != fact.Actor {
-		return Changed{}, invalid([]epro.FieldProblem{{Field: "commandId", Problem: "was used for another command; make a new one for each"}})
+		return Changed{}, invalidCommand([]epro.FieldProblem{{Field: "commandId", Problem: "was used for another command; make a new one for each"}})
 	}
 	if !outcome.Applied {
 		return Changed{}, e.rejection(wait, fact, outcome)

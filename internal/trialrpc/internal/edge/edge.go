@@ -98,7 +98,7 @@ func (e *Edge) Trials(ctx context.Context, limit uint32, cursor string) ([]store
 	extent := p.Trials(auth.ActionTrialList)
 	switch {
 	case extent.Empty():
-		return nil, "", errForbidden
+		return nil, "", forbidden(auth.ActionTrialList)
 	case extent.All:
 		return e.o.Reader.Trials(ctx, pg)
 	}
@@ -148,7 +148,7 @@ func (e *Edge) inTrial(ctx context.Context, action auth.Action, trial string, ba
 	case bad != nil:
 		return nil, store.Trial{}, bad
 	case !p.Trials(action).Has(trial):
-		return nil, store.Trial{}, errForbidden
+		return nil, store.Trial{}, forbidden(action)
 	}
 	t, err := e.o.Reader.Trial(ctx, trial)
 	if errors.Is(err, store.ErrNotFound) {
@@ -190,7 +190,7 @@ func (e *Edge) Participants(ctx context.Context, trial string, limit uint32, cur
 	case extent.All:
 		return e.o.Reader.Participants(ctx, trial, nil, pg)
 	case extent.Empty():
-		return nil, "", errForbidden
+		return nil, "", forbidden(auth.ActionParticipantList)
 	}
 	return e.o.Reader.Participants(ctx, trial, extent.IDs, pg)
 }
@@ -212,14 +212,14 @@ func (e *Edge) Participant(ctx context.Context, trial, patient string) (store.En
 // exist look the same.
 func (e *Edge) participant(ctx context.Context, p *auth.Principal, action auth.Action, trial, patient string) (store.Enrollment, error) {
 	if !p.Trials(action).Has(trial) {
-		return store.Enrollment{}, errForbidden
+		return store.Enrollment{}, forbidden(action)
 	}
 	n, err := e.o.Reader.Participant(ctx, trial, patient)
 	switch {
 	case err == nil && p.May(action, trial, n.SiteID):
 		return n, nil
 	case err == nil, errors.Is(err, store.ErrNotFound) && !p.May(action, trial, ""):
-		return store.Enrollment{}, errForbidden
+		return store.Enrollment{}, forbidden(action)
 	case errors.Is(err, store.ErrNotFound):
 		return store.Enrollment{}, &Error{Code: codes.NotFound, Reason: "not-found", Text: "There is no such participant in this trial."}
 	}

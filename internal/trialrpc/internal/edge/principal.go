@@ -79,7 +79,12 @@ var (
 	errScope = &Error{
 		Code: codes.PermissionDenied, Reason: "scope-missing", Text: "The token is not made for this service: it takes tokens of staff.",
 	}
-	errForbidden = &Error{
-		Code: codes.PermissionDenied, Reason: "forbidden", Text: "Your roles do not allow this here.",
-	}
 )
+
+// forbidden is the answer to whoever may not do an action here.
+func forbidden(action auth.Action) *Error {
+	return &Error{
+		Code: codes.PermissionDenied, Reason: "forbidden",
+		Text: "Your roles do not allow this here. It takes the role " + auth.RolesFor(action) + ", for all that it touches.",
+	}
+}

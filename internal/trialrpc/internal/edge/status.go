@@ -71,8 +71,18 @@ func invalid(problems []epro.FieldProblem) error {
 	}
 	return &Error{
 		Code: codes.InvalidArgument, Reason: "invalid", Fields: problems,
-		Text: "The request is not valid; every field that is wrong is listed in the details. Nothing was recorded.",
+		Text: "The request is not valid; every field that is wrong is listed in the details.",
 	}
+}
+
+// invalidCommand is invalid, of what would have recorded something.
+func invalidCommand(problems []epro.FieldProblem) error {
+	var bad *Error
+	if !errors.As(invalid(problems), &bad) {
+		return nil
+	}
+	bad.Text += " Nothing was recorded."
+	return bad
 }
 
 // ErrStopping is the answer to whoever is still there when the service stops.
@@ -119,7 +129,7 @@ func answer(err error) *Error {
 	case errors.As(err, &own):
 		return own
 	case errors.As(err, &fields):
-		errors.As(invalid(fields.Problems), &own)
+		errors.As(invalidCommand(fields.Problems), &own)
 		return own
 	case errors.Is(err, store.ErrNotFound):
 		return &Error{Code: codes.NotFound, Reason: "not-found", Text: "There is no such thing here."}
