@@ -84,6 +84,7 @@ func (l *late[T]) look(ctx context.Context, open func(context.Context) (T, error
 		return ask(ctx, v)
 	}
 	if v, err = open(ctx); err != nil {
+		err = waitAdvice(err)
 		l.err.Store(&err)
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/tidegate/tidegate/internal/journal/pgjournal"
 	"github.com/tidegate/tidegate/internal/postgres"
@@ -122,13 +124,27 @@ func migrateAll(ctx context.Context, pg PostgresConfig, check bool) ([]migrated,
 	return all, nil
 }
 
+// waitAdvice is databaseAdvice for what a role waits for, where what is certain
+// from the error alone is said: a wait may have other reasons too.
+func waitAdvice(err error) error {
+	var file *fs.PathError
+	code := postgres.Code(err)
+	if code == postgres.CodeUndefinedDB || code == postgres.CodeReadOnly || strings.HasPrefix(code, "28") || errors.As(err, &file) {
+		return databaseAdvice(err)
+	}
+	return err
+}
+
 // databaseAdvice adds what an operator can do about an error of a database.
 func databaseAdvice(err error) error {
 	advice := ""
 	var schema *postgres.SchemaError
+	var file *fs.PathError
 	switch code := postgres.Code(err); {
 	case errors.As(err, &schema):
 		return schema // is a sentence with its own advice
+	case errors.As(err, &file):
+		advice = file.Path + " cannot be read: see postgres.passwordFile, or the files that the URL names, and that this user may read it"
 	case code == postgres.CodeUndefinedDB:
 		advice = "there is no such database: create it, with createdb or CREATE DATABASE, or correct the URL"
 	case code == postgres.CodeInsufficientPriv:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -278,13 +277,13 @@ func stoppedEarly(ctx context.Context, log *slog.Logger, err error) error {
 	return err
 }
 
-// prepareRoleFolder makes the role's folder, waits for its keys, and takes the
-// lock. Keys come from elsewhere, perhaps a moment later; damaged ones will not
-// get better.
+// prepareRoleFolder waits for the keys in a role's folder, and takes the lock.
+// Keys come from elsewhere, perhaps a moment later; damaged ones will not get
+// better, nor does the name of a folder that is not there.
 func prepareRoleFolder(ctx context.Context, dir, name string, log *slog.Logger) (*folder, error) {
 	dir = filepath.Clean(dir)
-	if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("%s is no folder: a role starts in the folder that its keys were issued to, or in one that is there and that they come into: tidegate keys issue --data ROOT --to %s --name NAME, or correct --data", dir, dir)
 	}
 	keys := filepath.Join(dir, folderKeys)
 	_, err := until(ctx, log, "the keys", nil, func(context.Context) (struct{}, error) {

@@ -34,7 +34,8 @@ func openRoleJournal(ctx context.Context, p *process) (func(context.Context) err
 	j, err := until(ctx, p.log, "the journal", hopelessDatabase, func(ctx context.Context) (*pgjournal.Journal, error) {
 		ctx, cancel := context.WithTimeout(ctx, pg.ConnectTimeout+pg.callLimit())
 		defer cancel()
-		return pgjournal.Open(ctx, pgjournal.Options{Postgres: p.database(pg.journalURL()), Logger: p.log, TimelineFile: p.path(fileTimeline)})
+		j, err := pgjournal.Open(ctx, pgjournal.Options{Postgres: p.database(pg.journalURL()), Logger: p.log, TimelineFile: p.path(fileTimeline)})
+		return j, waitAdvice(err)
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -199,6 +200,10 @@ func TestRoleRefusals(t *testing.T) {
 	c := newCluster(t, pg, "")
 	c.migrate()
 	c.ok("keys", "issue", "--data", c.root, "--to", filepath.Join(c.dir, "g"), "--name", "g")
+	passwordless := filepath.Join(c.dir, "passwordless.yaml")
+	if err := os.WriteFile(passwordless, fmt.Appendf(nil, "postgres:\n  url: %q\n  passwordFile: %q\n", c.journal, filepath.Join(c.dir, "nosuch.txt")), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, x := range map[string]struct {
 		args []string
 		code int
@@ -206,6 +211,8 @@ func TestRoleRefusals(t *testing.T) {
 	}{
 		"no such role":     {[]string{"serve", "gatway", "--data", filepath.Join(c.dir, "g")}, 2, "there is no role"},
 		"no database":      {[]string{"serve", "gateway", "--data", filepath.Join(c.dir, "g")}, 2, "postgres.url"},
+		"no such folder":   {[]string{"serve", "gateway", "--data", filepath.Join(c.dir, "mistyped"), "--config", c.config}, 1, "mistyped is no folder"},
+		"no password file": {[]string{"migrate", "--check", "--config", passwordless}, 1, "nosuch.txt cannot be read: see postgres.passwordFile"},
 		"all in one":       {[]string{"serve", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
 		"demo":             {[]string{"demo", "--data", filepath.Join(c.dir, "g"), "--config", c.config}, 2, "each role is a process of its own"},
 		"go-zero's file":   {[]string{"serve", "gateway", "-f", c.config, "--config", c.config}, 2, "trial role"},
@@ -220,4 +227,16 @@ func TestRoleRefusals(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s%s", name, code, out, errs)
 		}
 	}
+}
+
+// Whoever waits for a database says what is to be done about it, as migrate does.
+func TestWaitingSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	pg := services.SharedPostgres(t)
+	nowhere := pg.URL("nosuch_database")
+	c := newClusterOn(t, nowhere, pg.NewDatabase(t), nowhere, "")
+	c.start("gateway", "gateway-1").said("msg=waiting role=gateway for=\"the journal\" error=\"there is no such database: create it")
+	c = newClusterOn(t, pg.NewDatabase(t), nowhere, nowhere, "")
+	c.migrateJournal()
+	c.start("gateway", "gateway-2").said("part=\"the tables\" error=\"there is no such database: create it")
 }

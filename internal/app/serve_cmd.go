@@ -56,7 +56,7 @@ func (f serveFlags) config(con *console, data string) (Config, error) {
 
 type serveCmd struct {
 	Role string `arg:"" optional:"" help:"gateway, trial or projector: one role alone, on PostgreSQL. Without it all roles run in this process, on SQLite."`
-	Data string `help:"Data folder; made if it does not exist. Default: data." type:"path"`
+	Data string `help:"Data folder. Without a role it is made if it does not exist; a role's is the one that keys were issued to. Default: data." type:"path"`
 	File string `help:"The trial role's settings as go-zero spells them, etc/trial.yaml; what it does not say is as configured." short:"f" type:"path"`
 	serveFlags
 }
