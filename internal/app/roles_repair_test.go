@@ -132,6 +132,8 @@ func TestStopWhileFrozen(t *testing.T) {
 		r.said("msg=serving")
 	}
 	projector.said("msg=projecting")
+	standby := c.start("projector", "projector-2")
+	standby.said("msg=serving")
 	phone := strings.TrimSpace(c.ok("token", "participant", "--data", c.root, "--patient", "P-000001", "--trial", "T001"))
 	url := "http://" + gateway.value("http")
 	pg.Freeze()
@@ -142,10 +144,10 @@ func TestStopWhileFrozen(t *testing.T) {
 	}()
 	time.Sleep(300 * time.Millisecond)
 	start := time.Now()
-	for _, r := range []*roleProcess{gateway, trial, projector} {
+	for _, r := range []*roleProcess{gateway, trial, projector, standby} {
 		_ = r.cmd.Process.Signal(os.Interrupt)
 	}
-	for _, r := range []*roleProcess{gateway, trial, projector} {
+	for _, r := range []*roleProcess{gateway, trial, projector, standby} {
 		select {
 		case <-r.ended:
 			t.Logf("%s: %v after %v", r.name, r.cmd.ProcessState, time.Since(start))
@@ -164,7 +166,7 @@ func TestStopWhileFrozen(t *testing.T) {
 	if code := gateway.cmd.ProcessState.ExitCode(); code != 1 || strings.Count(gateway.output(), unknown) != 1 {
 		t.Errorf("the gateway ended with exit code %d and said\n%s", code, gateway.output())
 	}
-	for _, r := range []*roleProcess{trial, projector} {
+	for _, r := range []*roleProcess{trial, projector, standby} {
 		if code := r.cmd.ProcessState.ExitCode(); code != 0 || !strings.Contains(r.output(), "stopped cleanly") {
 			t.Errorf("%s ended with exit code %d and said\n%s", r.name, code, r.output())
 		}
