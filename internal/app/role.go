@@ -117,6 +117,7 @@ type process struct {
 
 	seen       timelines
 	projecting *watch // how far the tables are
+	reading    *watch // of the journal, in roles that append
 	listens    []any  // attributes for the log: where it listens beside the admin address
 
 	waiting atomic.Pointer[string] // why it is not ready; nil once all parts have started

@@ -60,7 +60,7 @@ func startPublic(ctx context.Context, p *process) (func(context.Context) error, 
 func (p *process) dependencies() []gateway.Dependency {
 	deps := []gateway.Dependency{{Name: "tables", Check: p.tables.now}}
 	if p.role != roleProjector {
-		deps = append(deps, gateway.Dependency{Name: "journal", Check: p.journalState})
+		deps = append(deps, gateway.Dependency{Name: "journal", Check: p.stateOfJournal})
 	}
 	if p.secrets != nil {
 		deps = append(deps, gateway.Dependency{Name: "vault", Check: p.secrets.now})

@@ -113,9 +113,22 @@ func startRoleIntake(ctx context.Context, p *process) (func(context.Context) err
 	hopeless := func(err error) bool {
 		return errors.Is(err, journal.ErrFrame) || errors.Is(err, journal.ErrFork) || isOtherInstallation(err)
 	}
-	return until(ctx, p.log, "the journal's first answer", hopeless, func(ctx context.Context) (func(context.Context) error, error) {
+	stop, err := until(ctx, p.log, "the journal's first answer", hopeless, func(ctx context.Context) (func(context.Context) error, error) {
 		return startIntake(ctx, p.node)
 	})
+	if err == nil {
+		p.reading = p.watchJournal()
+	}
+	return stop, err
+}
+
+// stateOfJournal is how the journal is: as far as intake knows, and when intake
+// has nothing to tell because nobody sends, whether it answers at all.
+func (p *process) stateOfJournal() gateway.State {
+	if s := p.journalState(); !s.OK {
+		return s
+	}
+	return p.reading.now()
 }
 
 // inLimit calls f as long as a call to a database may take.
@@ -207,14 +220,15 @@ const watchLag = time.Second
 // before somebody should look.
 const projectorQuiet = 15 * time.Second
 
-// watchJournal asks the journal now and then, for a role that appends nothing.
+// watchJournal asks the journal now and then: an append says more, but there is
+// none while nobody sends.
 func (p *process) watchJournal() *watch {
 	w := &watch{}
 	w.state.Store(&gateway.State{OK: true, State: "serving"})
 	stop := p.inBackground(func(ctx context.Context) error {
 		return w.run(ctx, watchEvery, func(ctx context.Context) gateway.State {
 			if _, err := p.journal.End(ctx, shard); err != nil {
-				return gateway.State{State: "failing", Since: time.Now(), Note: err.Error()}
+				return gateway.State{State: "failing", Since: time.Now(), Note: fmt.Sprintf("it does not answer, reports get a 503 until it does (%v)", err)}
 			}
 			return gateway.State{OK: true, State: "serving"}
 		})

@@ -162,6 +162,14 @@ func TestFrozenDatabase(t *testing.T) {
 		}
 		return true
 	})
+	// Nobody sends now: the journal is missed all the same.
+	pg.Freeze()
+	eventually(t, "an idle gateway misses its journal", func() bool {
+		d := gateway.status().Dependencies["journal"]
+		return d.State == "failing" && !d.OK && strings.Contains(d.Note, "reports get a 503")
+	})
+	pg.Thaw()
+	eventually(t, "it has it again", func() bool { return gateway.status().Dependencies["journal"].OK })
 	gateway.stop()
 	projector.stop()
 	c.ok("verify", "--data", c.root, "--config", c.config)
