@@ -36,7 +36,7 @@ func TestRoleWithRetiredKey(t *testing.T) {
 			case <-time.After(60 * time.Second):
 				t.Fatalf("%s goes on signing with a retired key", name)
 			}
-			if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.output(), key+" as compromised") || !strings.Contains(p.output(), "keys issue --name "+name) {
+			if code := p.cmd.ProcessState.ExitCode(); code != 1 || strings.Count(p.output(), key+" as compromised") != 1 || !strings.Contains(p.output(), "keys issue --name "+name) {
 				t.Errorf("%s: exit code %d\n%s", name, code, p.output())
 			}
 		}
