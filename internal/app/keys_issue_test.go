@@ -88,7 +88,6 @@ func TestKeysOfManyProcesses(t *testing.T) {
 		}
 	}
 	for says, c := range map[string][]string{
-		"cannot name":     {"keys", "issue", "--data", root, "--to", gateway, "--name", "Gateway 1"},
 		"of gateway-1":    {"keys", "issue", "--data", root, "--to", gateway, "--name", "gateway-2"},
 		"own":             {"keys", "issue", "--data", root, "--to", root, "--name", "gateway-2"},
 		"no data folder":  {"keys", "issue", "--data", filepath.Join(dir, "none"), "--to", gateway, "--name", "gateway-1"},
@@ -99,6 +98,9 @@ func TestKeysOfManyProcesses(t *testing.T) {
 		if out, errs, code := run(t, c...); code != 1 || !strings.Contains(errs, says) {
 			t.Errorf("tidegate %v: exit %d, %s%s, must say %q", c, code, out, errs, says)
 		}
+	}
+	if _, errs, code := run(t, "keys", "issue", "--data", root, "--to", gateway, "--name", "Gateway 1"); code != 2 || !strings.Contains(errs, "cannot name") {
+		t.Errorf("a name that never could be one: exit %d, %s", code, errs)
 	}
 }
 
