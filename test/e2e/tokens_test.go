@@ -73,8 +73,8 @@ func tokensBesideAServerAndWithoutOne(t *testing.T, g ground) {
 	} {
 		refusal{t: t, code: 2}.of(append(wrong, "--data", s.Data)...)
 	}
-	refusal{t: t, code: 1, says: "role"}.of(append([]string{"token", "staff", "--role", "boss", "--name", "anna"}, g.flags()...)...)
-	refusal{t: t, code: 1, says: "trial"}.of(append([]string{"token", "staff", "--role", "monitor", "--name", "anna", "--site", "S01"}, g.flags()...)...)
+	refusal{t: t, code: 2, says: "role"}.of(append([]string{"token", "staff", "--role", "boss", "--name", "anna"}, g.flags()...)...)
+	refusal{t: t, code: 2, says: "trial"}.of(append([]string{"token", "staff", "--role", "monitor", "--name", "anna", "--site", "S01"}, g.flags()...)...)
 
 	// Everything that wrote did so through the server, and into the audit.
 	admin := user{t, s, s.Staff("admin", "ada")}
