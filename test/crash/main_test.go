@@ -4,10 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,9 +14,6 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	server.CleanUp()
-	if verifier2In != "" {
-		_ = os.RemoveAll(verifier2In)
-	}
 	os.Exit(code)
 }
 
@@ -64,32 +58,6 @@ func random(t testing.TB) choices {
 // between is a random duration in [from, to).
 func between(r choices, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
-}
-
-var (
-	verifier2Mu sync.Mutex
-	verifier2In string
-)
-
-// verifier2 builds the second verifier, once.
-func verifier2(t testing.TB) string {
-	t.Helper()
-	verifier2Mu.Lock()
-	defer verifier2Mu.Unlock()
-	if verifier2In == "" {
-		dir, err := os.MkdirTemp("", "tidegate-verify2-") //nolint:usetesting // outlives the test that builds first; TestMain removes it
-		if err != nil {
-			t.Fatal(err)
-		}
-		verifier2In = dir
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "verify2"), "./test/verify2")
-		cmd.Dir = server.Root(t)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build verify2: %v\n%s", err, out)
-		}
-	}
-	return filepath.Join(verifier2In, "verify2")
 }
 
 // eventually waits until ok, or fails.

@@ -159,7 +159,7 @@ func (w *world) judge(rebuild bool) audit {
 // agree asks the second verifier and compares.
 func (w *world) agree(a *audit) {
 	w.t.Helper()
-	out, errb, code := server.Run(w.t, verifier2(w.t), "--data", w.data, "--acks", w.acks, "--keys", w.keys, "--root", w.root)
+	out, errb, code := server.Run(w.t, server.Verifier2(w.t), "--data", w.data, "--acks", w.acks, "--keys", w.keys, "--root", w.root)
 	read := func(prefix, format string, into ...any) {
 		w.t.Helper()
 		_, rest, ok := cutLine(out, prefix)

@@ -107,7 +107,7 @@ func (w *world) agree(a audit) {
 	w.must(err)
 	var list struct{ Root struct{ Fingerprint string } }
 	w.must(json.Unmarshal([]byte(keys), &list))
-	out, errs, code := server.Run(w.t, verifier2(w.t), "--data", copied, "--acks", w.Acks(),
+	out, errs, code := server.Run(w.t, server.Verifier2(w.t), "--data", copied, "--acks", w.Acks(),
 		"--keys", w.write("keys.json", keys), "--root", list.Root.Fingerprint)
 	read := func(prefix, format string, into ...any) {
 		w.t.Helper()

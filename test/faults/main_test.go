@@ -3,9 +3,6 @@ package faults_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,9 +12,6 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	server.CleanUp()
-	if verifier2In != "" {
-		_ = os.RemoveAll(verifier2In)
-	}
 	os.Exit(code)
 }
 
@@ -28,32 +22,6 @@ func onlyLong(t *testing.T) {
 	if !long() {
 		t.Skip("a long test: TIDEGATE_LONG=1 runs it, as `make test-all` does")
 	}
-}
-
-var (
-	verifier2Mu sync.Mutex
-	verifier2In string
-)
-
-// verifier2 builds the second verifier, once.
-func verifier2(t testing.TB) string {
-	t.Helper()
-	verifier2Mu.Lock()
-	defer verifier2Mu.Unlock()
-	if verifier2In == "" {
-		dir, err := os.MkdirTemp("", "tidegate-verify2-") //nolint:usetesting // outlives the test that builds first; TestMain removes it
-		if err != nil {
-			t.Fatal(err)
-		}
-		verifier2In = dir
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "verify2"), "./test/verify2")
-		cmd.Dir = server.Root(t)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build verify2: %v\n%s", err, out)
-		}
-	}
-	return filepath.Join(verifier2In, "verify2")
 }
 
 // eventually waits until ok, or fails.

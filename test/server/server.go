@@ -23,7 +23,7 @@ import (
 
 var (
 	buildMu sync.Mutex
-	built   = map[string]string{} // tags → path
+	built   = map[string]string{} // name → path
 	buildIn string
 )
 
@@ -47,9 +47,21 @@ func Root(t testing.TB) string {
 // tag faultpoints gives the one with fault points; none gives what users get.
 func Binary(t testing.TB, tags string) string {
 	t.Helper()
+	return build(t, "tidegate-"+tags, "./cmd/tidegate", "-tags", strings.TrimSuffix("no_k8s,"+tags, ","))
+}
+
+// Verifier2 builds the second verifier once per test process.
+func Verifier2(t testing.TB) string {
+	t.Helper()
+	return build(t, "verify2", "./test/verify2")
+}
+
+// build builds a program of this module, once for each name.
+func build(t testing.TB, name, program string, flags ...string) string {
+	t.Helper()
 	buildMu.Lock()
 	defer buildMu.Unlock()
-	if path := built[tags]; path != "" {
+	if path := built[name]; path != "" {
 		return path
 	}
 	if buildIn == "" {
@@ -60,23 +72,23 @@ func Binary(t testing.TB, tags string) string {
 		buildIn = dir
 	}
 	lookAtSources(t)
-	path := filepath.Join(buildIn, "tidegate-"+tags)
-	cmd := exec.Command("go", "build", "-tags", strings.TrimSuffix("no_k8s,"+tags, ","), "-o", path, "./cmd/tidegate")
+	path := filepath.Join(buildIn, name)
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, program)...) //nolint:gosec // the programs named above
 	cmd.Dir = Root(t)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+		t.Fatalf("build %s: %v\n%s", program, err, out)
 	}
-	built[tags] = path
+	built[name] = path
 	return path
 }
 
-// lookAtSources looks at every file that the binary is built from, so that go
+// lookAtSources looks at every file that the programs are built from, so that go
 // test knows them: it forgets a cached result when a file that the test looked
 // at has changed, and cannot see what a build in another process read.
 func lookAtSources(t testing.TB) {
 	t.Helper()
-	for _, dir := range []string{"cmd", "internal", "go.mod"} {
+	for _, dir := range []string{"cmd", "internal", "test/verify2", "go.mod"} {
 		if err := filepath.WalkDir(filepath.Join(Root(t), dir), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				_, err = os.Stat(path)
