@@ -94,45 +94,11 @@ func (w *world) kill(s *server.Server) {
 	w.crowd.at("")
 }
 
-// audit is what `tidegate verify --json` printed.
+// audit is a verdict, its exit code, and the text that it stood in.
 type audit struct {
-	OK bool `json:"ok"`
-	counts
-	Trials []struct {
-		Trial string `json:"trial"`
-		counts
-	} `json:"trials"`
-	Frames  uint64 `json:"frames"`
-	Facts   uint64 `json:"facts"`
-	Runs    int    `json:"runs"`
-	Lost    uint64 `json:"lost"`
-	Altered uint64 `json:"altered"`
-	Doubled uint64 `json:"doubled"`
-	Acks    struct {
-		Lines    uint64 `json:"lines"`
-		Found    uint64 `json:"found"`
-		Unproven uint64 `json:"unproven"`
-	} `json:"acks"`
-	TablesChecked bool  `json:"tablesChecked"`
-	RebuildSame   *bool `json:"rebuildSame"`
-
+	server.Audit
 	code int
 	text string
-}
-
-type counts struct {
-	Accepted    uint64 `json:"accepted"`
-	Recorded    uint64 `json:"recorded"`
-	Duplicates  uint64 `json:"duplicates"`
-	Conflicts   uint64 `json:"conflicts"`
-	Quarantined uint64 `json:"quarantined"`
-	Pending     uint64 `json:"pending"`
-}
-
-// String is the line a person reads.
-func (a audit) String() string {
-	return fmt.Sprintf("acks %d lost %d altered %d doubled %d; accepted %d = recorded %d + duplicates %d + conflicts %d + quarantined %d + pending %d; %d runs",
-		a.Acks.Lines, a.Lost, a.Altered, a.Doubled, a.Accepted, a.Recorded, a.Duplicates, a.Conflicts, a.Quarantined, a.Pending, a.Runs)
 }
 
 // judge runs `tidegate verify --acks` and the second verifier, and fails the
